@@ -112,6 +112,7 @@ async fn by_exec(
     let script = fill(&script, &rig.vendors, packages);
     let folder = rig.team.home.path().join("tools");
     std::fs::create_dir_all(folder.join("home")).expect("a folder");
+    let arguments: Vec<_> = arguments.iter().map(|text| fill(text, &rig.vendors, packages)).collect();
     let mut command: Vec<&str> = vec!["exec"];
     command.extend(arguments.iter().map(String::as_str));
     command.extend(["--", "/bin/sh", "-ec", &script]);

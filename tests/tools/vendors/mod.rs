@@ -152,10 +152,12 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 impl Shared {
-    /// Whether the request presents the live token, and it alone.
+    /// Whether the request presents the live token, and no other key. Claude Code sends that of a hook twice.
     fn is_authorized(&self, headers: &HeaderMap) -> bool {
-        let is_alone = !headers.contains_key("x-api-key") && !headers.contains_key("x-goog-api-key");
-        is_alone && bearer(headers).is_some_and(|token| self.tokens.is_live(token))
+        let Some(token) = bearer(headers) else { return false };
+        let key = headers.get("x-api-key");
+        let is_alone = key.is_none_or(|key| key == token) && !headers.contains_key("x-goog-api-key");
+        is_alone && self.tokens.is_live(token)
     }
 
     /// Returns a new id for a part of an answer. Tools join parts with the same id.
