@@ -85,6 +85,15 @@ pub(super) fn min_ttl(query: &mut Parameters) -> Result<Duration, Problem> {
     }
 }
 
+/// Takes `probe`, which is 0 or 1.
+pub(super) fn probe(query: &mut Parameters) -> Result<bool, Problem> {
+    match query.take("probe").as_deref() {
+        None | Some("0") => Ok(false),
+        Some("1") => Ok(true),
+        Some(_) => Err(Problem::invalid_request("probe must be 0 or 1")),
+    }
+}
+
 /// Reads the token that a resource rejected from a request's body.
 pub(super) async fn rejected_token(body: Body) -> Result<AccessToken, Problem> {
     parse_rejected(&whole(body).await?).map_err(Problem::invalid_request)
@@ -151,6 +160,16 @@ mod tests {
             "min_tl=5",
             "principal=local",
         ] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn probe_is_0_or_1() {
+        let parsed = |query| probe(&mut Parameters::of(Some(query), &["probe"])?);
+        assert_eq!(parsed(""), Ok(false));
+        assert_eq!((parsed("probe=0"), parsed("probe=1")), (Ok(false), Ok(true)));
+        for bad in ["probe=", "probe=true", "probe=1&probe=1"] {
             assert!(parsed(bad).is_err(), "{bad}");
         }
     }

@@ -24,7 +24,7 @@ use super::{
     openapi::{self, ScopeProblems, TokenProblems},
     operators::{Operator, Right},
     problem::Problem,
-    request::{Parameters, challenges, min_ttl, rejected_token},
+    request::{Parameters, challenges, min_ttl, probe, rejected_token},
     scrape, sessions,
     shares::ConnectionShare,
     state::Api,
@@ -76,6 +76,7 @@ pub(super) fn router(api: Api, via: Via) -> Router {
         ("provider" = String, Path, description = "The provider.", example = "gitlab", pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$"),
         ("min_ttl" = Option<u32>, Query, description = "The remaining life that the token should have, in seconds; 60 without it.", minimum = 0, maximum = 4294967295u32),
         ("wait" = Option<u32>, Query, description = "How long to wait for a sign-in without a session, in seconds. This version takes 0 alone.", minimum = 0, maximum = 0),
+        ("probe" = Option<u8>, Query, description = "1: try the token at the provider first, for at most 1.5 s. If the provider answers 401, the call counts as a report, and returns another token. Every other answer, and none, changes nothing. For programs that cannot report a rejected token; 0 without it.", minimum = 0, maximum = 1),
         ("principal" = Option<String>, Query, description = "Whose token, for an operator key; it may be left out if the key covers one principal alone. A capability has one principal, and sends none.", example = "user:80351110224678912", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
     ),
     responses((status = 200, description = "The token.", body = TokenJson), TokenProblems)
@@ -94,14 +95,22 @@ async fn token(
         match &caller {
             Caller::Worker(holder) => {
                 let entitlement = api.entitlement(holder, &provider).await?;
-                let min_ttl = min_ttl(&mut Parameters::of(query.as_deref(), &["min_ttl", "wait"])?)?;
-                api.answer(&headers, via, &entitlement.token(min_ttl).await?)
+                let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "probe"])?;
+                let (min_ttl, is_probed) = (min_ttl(&mut query)?, probe(&mut query)?);
+                let lease = match is_probed {
+                    false => entitlement.token(min_ttl).await?,
+                    true => entitlement.probed_token(min_ttl).await?,
+                };
+                api.answer(&headers, via, &lease)
             }
             Caller::Operator(operator) => {
-                let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "principal"])?;
+                let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "probe", "principal"])?;
                 let tenant = api.token_tenant(operator, &provider, &mut query)?;
-                let min_ttl = min_ttl(&mut query)?;
-                let lease = api.tokens.operators_token(&operator.name, &tenant, min_ttl).await?;
+                let (min_ttl, is_probed) = (min_ttl(&mut query)?, probe(&mut query)?);
+                let lease = match is_probed {
+                    false => api.tokens.operators_token(&operator.name, &tenant, min_ttl).await?,
+                    true => api.tokens.operators_probed_token(&operator.name, &tenant, min_ttl).await?,
+                };
                 api.to_operator(&headers, via, &lease)?;
                 Ok(axum::Json(TokenJson::from(&lease)).into_response())
             }

@@ -37,6 +37,7 @@ mod mcp;
 mod mcp_state;
 mod metrics;
 mod owner_rights;
+mod probe;
 mod refresh;
 mod reports;
 mod rescue;
@@ -56,7 +57,8 @@ pub use event::Event;
 pub use lease::{Lease, LeaseSource, TokenJson};
 pub use metrics::{BrokerMetrics, Durations, durations};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
-pub use rescue::RestoreError;
+pub use probe::{PATIENCE, Probing, distrust_probes, probe_lease, probed_token};
+pub use rescue::{RestoreError, Restored};
 pub use sign_in::{
     AwaitedAnswers, DigitsPage, Finished, GrantEnd, Kept, LoggedOut, News, OpenedStart, Opener, PageError,
     Polled, Progress, PublicUrl, PublicUrlError, ResponseInText, Revocation, SignIn, SignInProgress,
@@ -83,7 +85,7 @@ use crate::{
     ids::{Lineage, ProviderId, Tenant},
     net::Unreachable,
     oauth::{Client, Provider, Providers, UserinfoAccount, UserinfoRequest, Withheld},
-    secret::AccessToken,
+    secret::{AccessToken, Fingerprint},
     session::{Binding, Change, Session, journal::Unread, seconds},
     store::{ChangeNotices, Purpose, Store},
     sys::clock::{Clock, UnixTime},
@@ -121,10 +123,14 @@ struct Inner {
     keeping: DashMap<Tenant, ()>,
     /// Tenants whose use this process is recording.
     noting: DashMap<Tenant, ()>,
+    /// The turns of callers that probe a tenant's token.
+    probes: DashMap<Tenant, Arc<tokio::sync::Mutex<()>>>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
     finishing: DashMap<Tenant, usize>,
     /// Sign-ins that wait for a choice, as this process has seen them.
     watched: DashMap<(Tenant, Lineage), Watch>,
+    /// The sign-ins that are over and left no answer in their journal.
+    looked_at: DashMap<(Tenant, Fingerprint), ()>,
     /// Writes that fail so far: with the answer if it is in memory alone, without it if the journal
     /// holds it.
     unsaved: DashMap<(Tenant, Purpose), Option<Unread>>,
@@ -158,8 +164,10 @@ impl Broker {
             fetches: DashMap::new(),
             keeping: DashMap::new(),
             noting: DashMap::new(),
+            probes: DashMap::new(),
             finishing: DashMap::new(),
             watched: DashMap::new(),
+            looked_at: DashMap::new(),
             unsaved: DashMap::new(),
             public_url: OnceLock::new(),
             events,

@@ -11,6 +11,7 @@ use std::{
 use super::{
     Broker, DEFAULT_MIN_TTL, Finished, TokenError, Undecided,
     refresh::await_flight,
+    sign_in::RecoveredSignIn,
     spend::{Recovered, recover},
 };
 use crate::{
@@ -55,6 +56,17 @@ pub enum RestoreError {
     Store(#[from] StoreError),
 }
 
+/// The result of a restored answer.
+#[derive(Debug)]
+pub enum Restored {
+    /// The session holds its tokens.
+    Session,
+    /// The sign-in waits for a choice.
+    Undecided(Undecided),
+    /// The answer is in the journal. A reload of the page in the user's browser shows the digits.
+    AwaitsReload,
+}
+
 impl Broker {
     /// The tenants whose answers could not be saved so far. They are kept in memory and tried
     /// again.
@@ -82,7 +94,7 @@ impl Broker {
 
     /// Restores a rescue file: puts its answer into the journal, from where it is committed as
     /// after a crash. That spends nothing; an access token that has expired is then refreshed as
-    /// usual. Returns the sign-in if it now waits for a choice.
+    /// usual.
     ///
     /// # Errors
     /// See [`RestoreError`].
@@ -91,9 +103,11 @@ impl Broker {
         tenant: &Tenant,
         intent: Intent,
         answer: Answer,
-    ) -> Result<Option<Undecided>, RestoreError> {
+    ) -> Result<Restored, RestoreError> {
         match &intent.spending {
-            Spending::Refresh(_) => self.restore_refresh(tenant, intent, answer).await.map(|()| None),
+            Spending::Refresh(_) => {
+                self.restore_refresh(tenant, intent, answer).await.map(|()| Restored::Session)
+            }
             Spending::Code { .. } => self.restore_sign_in(tenant, intent, answer).await,
         }
     }
@@ -135,7 +149,7 @@ impl Broker {
         tenant: &Tenant,
         intent: Intent,
         answer: Answer,
-    ) -> Result<Option<Undecided>, RestoreError> {
+    ) -> Result<Restored, RestoreError> {
         let lock = self.inner.store.try_lock(tenant, Purpose::SignIn).await?;
         let mut lock = lock.ok_or_else(|| RestoreError::Busy(tenant.clone()))?;
         let Spending::Code { state, .. } = &intent.spending else {
@@ -148,9 +162,13 @@ impl Broker {
         put_in_journal(&mut lock, intent, answer).await?;
         drop(lock);
         match self.recover_sign_in(tenant).await? {
-            Some(Finished::SignedIn(_)) => Ok(None),
-            Some(Finished::Undecided(undecided)) => Ok(Some(undecided)),
-            None => Err(RestoreError::NoToken(tenant.clone())),
+            RecoveredSignIn::Finished(finished) => Ok(match *finished {
+                Finished::SignedIn(_) => Restored::Session,
+                Finished::Undecided(undecided) => Restored::Undecided(undecided),
+            }),
+            RecoveredSignIn::AwaitsReload => Ok(Restored::AwaitsReload),
+            RecoveredSignIn::Later => Err(RestoreError::Busy(tenant.clone())),
+            RecoveredSignIn::Nothing => Err(RestoreError::NoToken(tenant.clone())),
         }
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     Broker, CALLER_WAIT, DEFAULT_MIN_TTL, Event, Lease, StoredToken, TokenError, TokenPolicy,
-    refresh::await_flight,
+    refresh::await_flight, sign_in::RecoveredSignIn,
 };
 use crate::{
     ids::Tenant,
@@ -90,7 +90,7 @@ impl Broker {
                     // The answer is in the journal, so a caller that gives up loses nothing.
                     let recovered = timeout_at(deadline, self.recover_sign_in(tenant)).await;
                     let Ok(recovered) = recovered else { return Err(self.still_in_progress(tenant).await) };
-                    let recovered = recovered?.is_some();
+                    let recovered = matches!(recovered?, RecoveredSignIn::Finished(_));
                     entry = self.inner.store.read(tenant).await?;
                     if !recovered {
                         // Without the sign-in, the record alone answers.

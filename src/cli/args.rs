@@ -7,11 +7,13 @@ use std::{convert::Infallible, env, ffi::OsString, path::PathBuf, str::FromStr, 
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{config_init::InitArgs, demand::parse_scope, parse_duration};
+use super::{Exit, Failure, config_init::InitArgs, demand::parse_scope, parse_duration};
 use crate::{
     broker::DEFAULT_MIN_TTL,
     ids::{Principal, ProviderId, Tenant},
+    net::is_loopback,
     session::GrantKind,
+    tools::Way,
 };
 
 /// Signs users in to OAuth providers and hands out fresh access tokens.
@@ -55,8 +57,7 @@ impl Cli {
             return None;
         }
         let provider = Some(provider.to_str()?.parse().ok()?);
-        let (principal, min_ttl, rejected) = (None, None, None);
-        let args = TokenArgs { provider, principal, min_ttl, rejected, format: Format::Raw };
+        let args = TokenArgs { provider, ..TokenArgs::default() };
         Some(Self { config: None, command: Command::Token(args) })
     }
 }
@@ -92,6 +93,8 @@ pub enum Command {
     RefreshHint(RefreshHintArgs),
     /// Print an access token, after a refresh where one is needed
     Token(TokenArgs),
+    /// Run a command whose tool is signed in by these logins, while it runs
+    Exec(ExecArgs),
     /// Be an MCP server on standard input and output that forwards to a provider's server, with its login
     Mcp(McpArgs),
     /// List the configured providers, and the presets for others
@@ -127,6 +130,87 @@ pub enum Command {
         /// The file to lock
         path: PathBuf,
     },
+}
+
+/// Run a command whose tool is signed in by these logins, while it runs
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: that of the command; 128 and the signal's number if a signal ended it; 126 or 127 if \
+                  it cannot be run; as for `threadkey token` if there is no login."
+)]
+pub struct ExecArgs {
+    /// The providers whose logins the command gets
+    #[arg(required = true, value_name = "PROVIDER")]
+    pub providers: Vec<ProviderId>,
+    /// The principal that the sessions belong to: user:ID, guild:ID (Discord ids) or local
+    /// [default: local]
+    #[arg(long = "as", value_name = "PRINCIPAL")]
+    pub principal: Option<Principal>,
+    /// The tool that the command is, if its name does not show it
+    #[arg(long, value_name = "NAME")]
+    pub tool: Option<String>,
+    /// How the tool gets its token: hook (it runs threadkey), inject (a proxy puts the token in) or file
+    /// [default: the first one that the tool and the provider have]
+    #[arg(long, value_name = "hook|inject|file", value_parser = parse_way)]
+    pub way: Option<Way>,
+    /// The address of the API, for a provider that is not the tool's vendor
+    #[arg(long, value_name = "URL", value_parser = parse_base_url)]
+    pub base_url: Option<String>,
+    /// The model that the tool uses
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// The command and its arguments, after `--`
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+impl ExecArgs {
+    /// Returns the principal of the logins.
+    ///
+    /// # Errors
+    /// See [`acting_principal`].
+    pub fn principal(&self) -> Result<Principal, Failure> {
+        acting_principal(self.principal)
+    }
+}
+
+/// The variable that names the principal where `--as` is missing. `exec` sets it for the commands that it
+/// runs, and their hooks.
+pub const AS_VARIABLE: &str = "THREADKEY_AS";
+
+/// Returns the principal of a command outside a worker: that of `--as`, of the environment, or `local`.
+///
+/// # Errors
+/// When the environment names none.
+pub fn acting_principal(given: Option<Principal>) -> Result<Principal, Failure> {
+    match (given, env::var(AS_VARIABLE)) {
+        (Some(given), _) => Ok(given),
+        (None, Ok(text)) if !text.is_empty() => text
+            .parse()
+            .map_err(|error| Failure::new(Exit::Usage, format!("the variable {AS_VARIABLE}: {error}"))),
+        (None, _) => Ok(Principal::Local),
+    }
+}
+
+fn parse_way(text: &str) -> Result<Way, &'static str> {
+    Way::ALL.into_iter().find(|way| way.as_str() == text).ok_or("write hook, inject or file")
+}
+
+/// Checks an address to which a tool sends a token.
+fn parse_base_url(text: &str) -> Result<String, &'static str> {
+    let problem = "it must be https://…, or http:// on this machine, because each request carries a token";
+    let url = url::Url::parse(text).map_err(|_| problem)?;
+    let is_safe = url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url);
+    let is_plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if !url.has_host() || !is_safe {
+        return Err(problem);
+    }
+    is_plain
+        .then(|| text.trim_end_matches('/').to_owned())
+        .ok_or("it must have no user name, query or fragment")
 }
 
 /// Be an MCP server on standard input and output that forwards to a provider's server, with its login
@@ -312,7 +396,7 @@ pub struct PrincipalArgs {
 }
 
 /// Print an access token, after a refresh where one is needed
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct TokenArgs {
     /// The provider; needed only if several are configured, or in a worker
     pub provider: Option<ProviderId>,
@@ -328,9 +412,23 @@ pub struct TokenArgs {
     /// another one
     #[arg(long, value_name = "-", conflicts_with = "min_ttl")]
     pub rejected: Option<RejectedFrom>,
+    /// Try the token at the provider first, for at most 1.5 s, and print another one if it is refused. For
+    /// programs that run this command and cannot report a rejected token
+    #[arg(long, conflicts_with = "rejected")]
+    pub probe: bool,
     /// The output format
     #[arg(long, value_enum, default_value_t = Format::Raw)]
     pub format: Format,
+    /// With --format git-credential: a host that gets the token, besides those of the provider; repeat it
+    /// for several
+    #[arg(long = "host", value_name = "HOST[:PORT]")]
+    pub hosts: Vec<String>,
+    /// With --format git-credential: the user name that git sends [default: that of the provider]
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// With --format git-credential: get, store or erase, which git appends
+    #[arg(value_name = "OPERATION", requires = "provider")]
+    pub operation: Option<String>,
 }
 
 impl TokenArgs {
@@ -340,8 +438,11 @@ impl TokenArgs {
     }
 
     /// Returns the tenant of a token of this provider. It is valid outside a worker only.
-    pub fn tenant(&self, provider: ProviderId) -> Tenant {
-        Tenant::new(provider, self.principal.unwrap_or(Principal::Local))
+    ///
+    /// # Errors
+    /// See [`acting_principal`].
+    pub fn tenant(&self, provider: ProviderId) -> Result<Tenant, Failure> {
+        Ok(Tenant::new(provider, acting_principal(self.principal)?))
     }
 }
 
@@ -387,9 +488,10 @@ impl FromStr for LogFormat {
 }
 
 /// The output format of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// The token alone
+    #[default]
     Raw,
     /// The same members as the token API's answer
     Json,
@@ -398,6 +500,10 @@ pub enum Format {
     Env,
     /// Authorization: Bearer …
     Header,
+    /// The answer of a credential helper of git, which appends the operation
+    GitCredential,
+    /// The answer of a credential plugin of Kubernetes
+    ExecCredential,
 }
 
 /// Refresh a session for `token`, in a detached process

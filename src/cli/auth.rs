@@ -10,7 +10,7 @@ use super::{
     status,
 };
 use crate::{
-    broker::{Broker, StartOptions},
+    broker::{Broker, Restored, StartOptions},
     ids::{Principal, ProviderId, Tenant},
     session::GrantKind,
     store,
@@ -108,11 +108,18 @@ async fn restore(broker: &Broker, file: &Path) -> Result<(), Failure> {
         .map(Zeroizing::new)
         .map_err(|error| Failure::new(Exit::Usage, format!("{} cannot be read: {error}", file.display())))?;
     let (tenant, intent, answer) = store::read_rescue(file, text.as_bytes())?;
-    if let Some(undecided) = broker.restore(&tenant, intent, answer).await? {
-        print_notice(&format!("The sign-in is restored. Delete {}: it holds secrets.", file.display()));
-        return choice::ask(broker, &undecided).await;
+    let delete = format!("Delete {}: it holds secrets.", file.display());
+    match broker.restore(&tenant, intent, answer).await? {
+        Restored::Session => print_notice(&format!("The session {tenant} is restored. {delete}")),
+        Restored::Undecided(undecided) => {
+            print_notice(&format!("The sign-in is restored. {delete}"));
+            return choice::ask(broker, &undecided).await;
+        }
+        Restored::AwaitsReload => print_notice(&format!(
+            "The answer for {tenant} is saved. Its user must reload the page of the sign-in in the browser: it shows \
+             the six digits. {delete}"
+        )),
     }
-    print_notice(&format!("The session {tenant} is restored. Delete {}: it holds secrets.", file.display()));
     Ok(())
 }
 

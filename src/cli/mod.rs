@@ -13,7 +13,9 @@ pub mod config_init;
 mod demand;
 pub mod detached_refresh;
 mod duration;
+mod exec_credential;
 mod exit;
+pub mod git_credential;
 mod interrupts;
 mod lease;
 mod login;
@@ -33,8 +35,9 @@ pub mod token;
 pub mod worker;
 
 pub use args::{
-    AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, LogFormat, LoginArgs, LogoutArgs,
-    McpArgs, RefreshArgs, RefreshHintArgs, StartArgs, StatusArgs, TokenArgs, UnknownLogFormat,
+    AS_VARIABLE, AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, ExecArgs, LogFormat,
+    LoginArgs, LogoutArgs, McpArgs, RefreshArgs, RefreshHintArgs, StartArgs, StatusArgs, TokenArgs,
+    UnknownLogFormat, acting_principal,
 };
 pub use duration::{DurationError, parse_duration};
 pub use exit::{Exit, ExitError, Failure};

@@ -12,7 +12,8 @@ use crate::ids::UnixTime;
 /// How many times a user may type the digits.
 pub const DIGIT_ATTEMPTS: u32 = 3;
 
-/// The words of [`BrowserReturn::failed`](super::BrowserReturn::failed) that are not a provider's.
+/// The words for the end of a sign-in that are not a provider's
+/// ([`BrowserReturn::failed`](super::BrowserReturn::failed), [`Polling::ended`](super::Polling::ended)).
 pub mod failure {
     /// The user denied the access (RFC 6749 §4.1.2.1).
     pub const DENIED: &str = "access_denied";
@@ -22,6 +23,8 @@ pub mod failure {
     pub const NO_DIGITS: &str = "no_digits";
     /// The process ended during the exchange, so that no page shows the digits.
     pub const INTERRUPTED: &str = "interrupted";
+    /// The code was sent, and its answer was lost or unreadable.
+    pub const CODE_SPENT: &str = "code_spent";
     /// The user who started the sign-in may no longer finish it.
     pub const NOT_ENTITLED: &str = "not_entitled";
     /// The answer names another issuer (RFC 9207), or none although the provider promises it.

@@ -8,13 +8,18 @@ use std::{os::unix::process::ExitStatusExt as _, sync::Arc, time::Duration};
 use reqwest::StatusCode;
 use serde_json::Value;
 use threadkey::{
-    broker::{Broker, Opener, PublicUrl, StartOptions, WayBack, WithoutBot},
+    broker::{Broker, FinishError, Opener, PublicUrl, Restored, StartOptions, WayBack, WithoutBot},
     ids::{Principal, Snowflake, Tenant},
     oauth::{Client, Provider, ProviderSettings, Providers},
-    secret::Digits,
+    secret::{Digits, Secret, State},
+    session::{
+        DIGIT_ATTEMPTS,
+        journal::{Answer, Intent, Spending},
+    },
     store::{FileStore, FileStoreOptions},
-    sys::clock::Clock,
+    sys::{clock::Clock, disk::RealDisk, faults::Faults},
 };
+use url::Url;
 
 use crate::{
     cli::{OPERATOR, OPERATOR_KEY},
@@ -77,8 +82,12 @@ impl Case {
 
     /// A broker of this process on the same store.
     fn broker(&self) -> Broker {
-        let clock = Clock::system();
-        let store = FileStore::open(&self.home.store(), clock.clone(), FileStoreOptions::default());
+        self.faulty_broker("", Clock::system())
+    }
+
+    fn faulty_broker(&self, faults: &str, clock: Clock) -> Broker {
+        let disk = Arc::new(RealDisk::with(Faults::parse(faults)));
+        let store = FileStore::on_disk(disk, &self.home.store(), clock.clone(), FileStoreOptions::default());
         let settings = ProviderSettings {
             userinfo_endpoint: Some(self.server.userinfo_endpoint()),
             ..fixtures::settings(&self.server)
@@ -110,6 +119,16 @@ impl Case {
 
     fn stored(&self) -> Value {
         serde_json::from_slice(&std::fs::read(self.home.store()).expect("a store")).expect("it parses")
+    }
+
+    /// Digits that are not those of the page.
+    fn wrong_digits(&self) -> Digits {
+        let pending = &self.stored()["pending"]["acme/user:803"];
+        let state = State::new(pending["state"].as_str().expect("a state"));
+        let right = pending["browser"]["unconfirmed"]["digits"].as_str().expect("digits").to_owned();
+        let digits = |text: &str| Digits::parse(text).expect("six digits");
+        let zeros = digits("000000");
+        if zeros.fingerprint(&state).as_str() == right { digits("100000") } else { zeros }
     }
 
     fn awaits_digits(&self) -> bool {
@@ -153,8 +172,9 @@ async fn a_callback_killed_at_any_step_spends_its_code_once_and_loses_no_grant()
 
 async fn callback(case: &Case, death: &Death, next: Next) {
     let serving = case.serve(&death.failpoint(&case.home)).await;
-    assert!(case.load().await.is_none(), "{death:?} was not met");
-    assert_eq!(serving.status().await.signal(), Some(9), "{death:?}");
+    // The page may leave before the last step: it does not wait for the release of a lock.
+    let (page, status) = tokio::join!(case.load(), serving.status());
+    assert_eq!(status.signal(), Some(9), "{death:?} was not met: {page:?}");
     let (sent, lines) = (case.sent(), journal(&case.home, "acme%2Fuser%3A803.signin.lock"));
     let committed = case.awaits_digits();
     assert!(sent == 0 || lines > 0 || committed, "{death:?}: the request is on record");
@@ -189,6 +209,78 @@ async fn callback(case: &Case, death: &Death, next: Next) {
     assert_eq!(case.sent(), u64::from(sent == 1 || lines != 1), "{death:?}: the code was sent once");
     assert_eq!(serving.stop().await.code, 0);
     assert_eq!(case.server.events().of("alice").reuses, 0, "{death:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_denial_or_a_cancel_revokes_the_grant_that_a_dead_callback_left_in_its_journal() {
+    for is_denial in [true, false] {
+        let case = Case::begin().await;
+        let serving = case.serve("kill-after:fsync@803.signin.lock#2").await;
+        assert!(case.load().await.is_none());
+        assert_eq!(serving.status().await.signal(), Some(9));
+        assert_eq!((journal(&case.home, "acme%2Fuser%3A803.signin.lock"), case.is_live()), (2, true));
+        let broker = case.broker();
+        if is_denial {
+            let callback = Url::parse(&case.callback).expect("an address");
+            let state = callback.query_pairs().find(|(name, _)| name == "state").expect("a state").1;
+            let callback = Url::parse(&format!("{}/oauth/callback", case.url)).expect("an address");
+            let query = format!("error=access_denied&state={state}");
+            let denied = broker.browser_returned(&callback, &query, &case.cookie, &WithoutBot, || {}).await;
+            denied.expect_err("it is refused");
+        } else {
+            broker.cancel(ALICE, None).await.expect("a store");
+        }
+        broker.drained().await;
+        assert!(!case.is_live(), "denial: {is_denial}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_took_effect_without_becoming_durable_revokes_its_grant() {
+    for end in ["cancel", "digits", "expiry"] {
+        let case = Case::begin().await;
+        let serving = case.serve("").await;
+        case.load().await.expect("a page");
+        assert!(case.awaits_digits() && case.is_live(), "{end}");
+        assert_eq!(serving.stop().await.code, 0);
+        let digits = case.wrong_digits();
+        let clock = Clock::system();
+        let late = Clock::fixed(clock.now() + 25 * 60 * 60);
+        let clock = if end == "expiry" { late } else { clock };
+        let broker = case.faulty_broker("fsync-folder:EIO#1", clock);
+        match end {
+            "cancel" => assert_eq!(broker.cancel(ALICE, None).await.expect("a store").len(), 1),
+            "expiry" => drop(broker.expire_undecided().await.expect("a store")),
+            _ => {
+                let healthy = case.broker();
+                for _ in 1..DIGIT_ATTEMPTS {
+                    healthy.confirm_in(ALICE, None, None, &digits).await.expect_err("they are wrong");
+                }
+                let error = broker.confirm_in(ALICE, None, None, &digits).await.expect_err("they are wrong");
+                assert!(matches!(error, FinishError::DigitsUsedUp { is_revoked: true, .. }), "{error:?}");
+            }
+        }
+        broker.drained().await;
+        assert!(!case.is_live() && !case.awaits_digits(), "{end}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_answer_of_a_sign_in_by_the_browser_waits_for_a_reload() {
+    let case = Case::begin().await;
+    let broker = case.broker();
+    let text = case.stored()["pending"]["acme/user:803"]["state"].as_str().expect("a state").to_owned();
+    let state = State::new(text).fingerprint();
+    let clock = Clock::system();
+    let token_endpoint = case.server.token_endpoint();
+    let spending = Spending::Code { state, code: Secret::new("c-1").fingerprint() };
+    let body = r#"{"access_token": "at-1", "refresh_token": "rt-1", "expires_in": 3600}"#;
+    let answer =
+        Answer { status: 200, body: body.as_bytes().to_vec().into(), at: clock.now(), ..Answer::default() };
+    let intent = Intent { spending, at: clock.now(), token_endpoint };
+    let restored = broker.restore(&tenant(), intent, answer).await;
+    assert!(matches!(restored, Ok(Restored::AwaitsReload)), "{restored:?}");
+    assert_eq!(journal(&case.home, "acme%2Fuser%3A803.signin.lock"), 2, "it waits in the journal");
 }
 
 /// A process that runs when the time is over revokes the grant, wherever it waited.

@@ -75,4 +75,6 @@ mod storm;
 #[cfg(target_os = "linux")]
 mod suspended;
 mod team;
+mod terminal;
+mod tool_files;
 mod workers;

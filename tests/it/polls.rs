@@ -39,8 +39,12 @@ struct Rig {
 }
 
 fn broker(server: &RawServer, store: Arc<dyn Store>, clock: &Clock) -> Broker {
+    with_settings(settings(server), store, clock)
+}
+
+fn settings(server: &RawServer) -> ProviderSettings {
     let at = |path: &str| server.token_endpoint().replace("/token", path);
-    let settings = ProviderSettings {
+    ProviderSettings {
         authorization_endpoint: at("/authorize"),
         token_endpoint: at("/token"),
         device_authorization_endpoint: Some(at("/device")),
@@ -53,7 +57,10 @@ fn broker(server: &RawServer, store: Arc<dyn Store>, clock: &Clock) -> Broker {
         scopes: vec!["read".into()],
         enforces_pkce: true,
         ..ProviderSettings::default()
-    };
+    }
+}
+
+fn with_settings(settings: ProviderSettings, store: Arc<dyn Store>, clock: &Clock) -> Broker {
     let provider = Provider::new(tenant(ALICE).provider, settings).unwrap();
     Broker::new(store, Providers::new([provider]), Client::new(clock.clone()).unwrap(), clock.clone())
 }
@@ -122,8 +129,12 @@ impl Rig {
 
     /// Leaves the journal of a process that died in a poll, after its answer or before.
     async fn leave_a_poll(&self, answer: Option<&Value>) {
-        let pending = self.entry().await.pending.unwrap();
-        let mut lock = self.store.try_lock(&tenant(ALICE), Purpose::SignIn).await.unwrap().unwrap();
+        self.leave_a_poll_of(&tenant(ALICE), answer).await;
+    }
+
+    async fn leave_a_poll_of(&self, tenant: &Tenant, answer: Option<&Value>) {
+        let pending = self.store.read(tenant).await.unwrap().pending.unwrap();
+        let mut lock = self.store.try_lock(tenant, Purpose::SignIn).await.unwrap().unwrap();
         let code = pending.polling.unwrap().code.fingerprint();
         let spending = Spending::Code { state: pending.state.fingerprint(), code };
         let at = self.clock.now();
@@ -346,6 +357,93 @@ async fn the_bot_polls_a_sign_in_that_an_earlier_process_started() {
     assert!(matches!(event, Ok(threadkey::broker::Event::SignedIn(_))), "{event:?}");
     polling.abort();
     assert_eq!(rig.polls(), 1);
+}
+
+#[tokio::test]
+async fn the_bot_commits_the_answer_of_a_dead_poller_after_the_end_of_its_code() {
+    let rig = Rig::start().await;
+    rig.start_device().await;
+    rig.clock.advance(599);
+    let tokens = json!({"access_token": "at-1", "refresh_token": "rt-1", "expires_in": 3600});
+    rig.leave_a_poll(Some(&tokens)).await;
+    rig.clock.advance(60);
+    let bot = rig.another();
+    let mut events = bot.events();
+    let polling =
+        tokio::spawn(async move { bot.poll_sign_ins(Arc::new(threadkey::broker::WithoutBot)).await });
+    let event = tokio::time::timeout(MINUTE, events.recv()).await.expect("the bot looks at it");
+    assert!(matches!(event, Ok(threadkey::broker::Event::SignedIn(_))), "{event:?}");
+    polling.abort();
+    assert_eq!(rig.polls(), 0);
+}
+
+#[tokio::test]
+async fn the_grant_of_a_dead_poller_is_revoked_if_its_starter_lost_the_right() {
+    let rig = Rig::start().await;
+    rig.answer_device_code(600);
+    let shared: Tenant = "acme/guild:9".parse().unwrap();
+    let endpoint = rig.server.token_endpoint().replace("/token", "/revoke");
+    let settings = ProviderSettings { revocation_endpoint: Some(endpoint), ..settings(&rig.server) };
+    let bot = with_settings(settings, open(&rig.path, &rig.clock), &rig.clock);
+    bot.start(&shared, ALICE).await.unwrap();
+    rig.clock.advance(599);
+    let tokens = json!({"access_token": "at-1", "refresh_token": "rt-1", "expires_in": 3600});
+    rig.leave_a_poll_of(&shared, Some(&tokens)).await;
+    rig.clock.advance(60);
+    let (sent, looking) = (rig.server.count(), bot.clone());
+    let polling = tokio::spawn(async move { looking.poll_sign_ins(Arc::new(NoManagers)).await });
+    rig.answer(200, &json!({}));
+    rig.server.answered(sent + 1).await;
+    polling.abort();
+    bot.drained().await;
+    assert_eq!(rig.server.forms().last().unwrap()["token"], "rt-1");
+    assert_eq!(rig.store.read(&shared).await.unwrap(), Entry::default());
+}
+
+/// The process between the poll that returned a code and the answer to its exchange.
+#[derive(Clone, Copy, Debug)]
+enum Exchanging {
+    Unanswered,
+    Unreadable,
+    Dead,
+}
+
+#[tokio::test]
+async fn a_code_of_the_codex_flow_is_sent_once_however_its_exchange_ended() {
+    for ended in [Exchanging::Unanswered, Exchanging::Unreadable, Exchanging::Dead] {
+        let rig = Rig::start().await;
+        let device_form = threadkey::oauth::DeviceForm { is_codex: true, ..Default::default() };
+        let settings = ProviderSettings { device_form, ..settings(&rig.server) };
+        let codex = with_settings(settings, open(&rig.path, &rig.clock), &rig.clock);
+        rig.answer(200, &json!({"device_auth_id": "da-1", "user_code": "AB-12", "interval": "5"}));
+        let started = codex.start(&tenant(ALICE), ALICE).await.unwrap();
+        rig.clock.advance(5);
+        let code = json!({"authorization_code": "c-1", "code_verifier": "v-1"});
+        match ended {
+            Exchanging::Unanswered | Exchanging::Unreadable => {
+                rig.answer(200, &code);
+                match ended {
+                    Exchanging::Unreadable => rig.answer(200, &json!({"odd": "tokens"})),
+                    _ => rig.server.answer("", Ending::Drop),
+                }
+                codex.poll(&started.shown).await.unwrap();
+            }
+            Exchanging::Dead => {
+                let state = rig.entry().await.pending.unwrap().state.fingerprint();
+                let mut lock = rig.store.try_lock(&tenant(ALICE), Purpose::SignIn).await.unwrap().unwrap();
+                let spending = Spending::Code { state, code: Secret::new("c-1").fingerprint() };
+                let token_endpoint = rig.server.token_endpoint();
+                lock.intend(Intent { spending, at: rig.clock.now(), token_endpoint }).await.unwrap();
+            }
+        }
+        let sent = rig.server.count();
+        rig.clock.advance(120);
+        rig.answer(200, &code);
+        rig.answer_tokens();
+        let polled = codex.poll(&started.shown).await.unwrap();
+        assert!(matches!(&polled, Polled::Ended(code) if code == "code_spent"), "{ended:?}: {polled:?}");
+        assert_eq!(rig.server.count(), sent, "{ended:?}: nothing is sent");
+    }
 }
 
 #[tokio::test]

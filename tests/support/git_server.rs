@@ -4,6 +4,7 @@
 use std::{path::PathBuf, process::Stdio, sync::Arc};
 
 use axum::{
+    Router,
     body::Body,
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
@@ -12,13 +13,38 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
-/// A server of the repositories in a folder. It takes live tokens as the password of `x-access-token`.
-pub struct GitServer {
+use super::authserver::AuthServer;
+
+/// A server of the repositories in a folder, for live tokens alone. It stops when this is dropped.
+pub struct GitServer(tokio::task::JoinHandle<()>);
+
+impl GitServer {
+    /// Starts it on loopback, and returns its host and port.
+    pub async fn serve(folder: PathBuf, tokens: AuthServer) -> (Self, String) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let repositories = Repositories::new(folder, move |token| tokens.is_live(token));
+        let app = Router::new().fallback(backend).with_state(Arc::new(repositories));
+        let serving = tokio::spawn(async move {
+            axum::serve(listener, app).await.expect("it serves until it is stopped");
+        });
+        (Self(serving), address)
+    }
+}
+
+impl Drop for GitServer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The repositories in a folder. A live token is the password of `x-access-token`.
+pub struct Repositories {
     folder: PathBuf,
     is_live: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
-impl GitServer {
+impl Repositories {
     /// Serves the repositories in this folder.
     pub fn new(folder: PathBuf, is_live: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self { folder, is_live: Box::new(is_live) }
@@ -33,7 +59,7 @@ pub fn password(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Runs `git http-backend` for a request (RFC 3875).
-pub async fn backend(State(server): State<Arc<GitServer>>, request: Request) -> Response {
+pub async fn backend(State(server): State<Arc<Repositories>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let header = |name: header::HeaderName| {
         parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()

@@ -35,7 +35,7 @@ use url::Url;
 
 use super::{body::Budget, client::Upstream, forward::Forwarding, presented, served_worker::ServedWorker};
 use crate::{
-    agent::Holder,
+    agent::Served,
     api::{
         problem::Problem,
         shares::{Place, Pool},
@@ -142,14 +142,14 @@ impl Port {
     pub(super) fn new<'a>(
         upstreams: BTreeMap<RouteName, Upstream>,
         tokens: WorkerTokens,
-        (holder, process): (Holder, Arc<OnceLock<u32>>),
+        (serves, process): (Served, Arc<OnceLock<u32>>),
         voided: CancellationToken,
         shutdown: CancellationToken,
         secrets: impl Iterator<Item = (&'a InjectSecret, Option<RouteName>)>,
     ) -> Self {
         Self {
             upstreams,
-            worker: ServedWorker { tokens, holder, budget: Budget::new(), shutdown },
+            worker: ServedWorker { tokens, serves, budget: Budget::new(), shutdown },
             secrets: secrets.map(|(secret, route)| (secret.fingerprint(), route)).collect(),
             process,
             voided,

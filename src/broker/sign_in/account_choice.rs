@@ -42,13 +42,14 @@ use std::{collections::HashSet, time::Duration};
 
 use tokio::time::timeout;
 
+use super::RecoveredSignIn;
 use crate::{
     broker::{
         Broker, ChoiceError, Event, GrantEnd, Kept, SignedIn, Unchosen, Undecided, candidate_watch::Watch,
         later,
     },
     ids::{Lineage, Tenant},
-    session::{Applied, Change, Entry, Session, failure},
+    session::{Applied, Change, Entry, Pending, Session, failure},
     store::StoreError,
     sys::clock::UnixTime,
 };
@@ -60,6 +61,9 @@ const REVOKE_WITHIN: Duration = Duration::from_secs(10);
 /// The longest pause before a candidate expires. It bounds the delay after a jump of the clock or a
 /// suspended machine. Also the pause after a failed look.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
+
+/// The pause before the next look for an answer in a journal that could not be read.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// The shortest pause between two looks, however often the store changes.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
@@ -115,7 +119,8 @@ impl Broker {
         let mut next = None;
         let mut wrote = false;
         let mut present = HashSet::new();
-        for (tenant, entry) in self.inner.store.list().await?.iter() {
+        let records = self.inner.store.list().await?;
+        for (tenant, entry) in records.iter() {
             // Tokens that wait for their digits have the same time, and the same rule ends it.
             if let Some(pending) = &entry.pending
                 && let Some(waiting) = pending.unconfirmed()
@@ -125,14 +130,10 @@ impl Broker {
                     Some(end) => next = Some(next.map_or(end, |next: UnixTime| next.min(end))),
                     None => drop(self.fail_return(tenant, pending, failure::NO_DIGITS).await?),
                 }
-            } else if let Some(pending) = entry.pending.as_ref().filter(|one| one.awaits_its_browser()) {
-                // A process may have died with the tokens in its journal, and no page was loaded again.
-                if pending.is_live(now) {
-                    let end = pending.expires_at();
-                    next = Some(next.map_or(end, |next: UnixTime| next.min(end)));
-                } else {
-                    drop(self.recover_sign_in(tenant).await?);
-                }
+            } else if let Some(pending) = entry.pending.as_ref().filter(|one| one.polling.is_none())
+                && let Some(look) = self.look_for_an_answer(tenant, pending, now).await
+            {
+                next = Some(next.map_or(look, |next: UnixTime| next.min(look)));
             }
             let Some(candidate) = &entry.candidate else { continue };
             present.insert((tenant.clone(), candidate.lineage));
@@ -148,8 +149,40 @@ impl Broker {
             }
             wrote |= taken_out;
         }
+        self.inner.looked_at.retain(|(tenant, state), ()| {
+            let pending = records.get(tenant).and_then(|entry| entry.pending.as_ref());
+            pending.is_some_and(|pending| pending.state.fingerprint() == *state)
+        });
         self.inner.watched.retain(|watched, _| present.contains(watched));
         Ok(next)
+    }
+
+    /// Looks for the answer that a process left in its journal when it died, once the sign-in is over or
+    /// has failed. Returns the time of the next look. [`Broker::poll_sign_ins`] does it for a poll.
+    async fn look_for_an_answer(
+        &self,
+        tenant: &Tenant,
+        pending: &Pending,
+        now: UnixTime,
+    ) -> Option<UnixTime> {
+        let key = (tenant.clone(), pending.state.fingerprint());
+        if pending.is_live(now) {
+            self.inner.looked_at.remove(&key);
+            return Some(pending.expires_at());
+        }
+        if self.inner.looked_at.contains_key(&key) {
+            return None;
+        }
+        match self.recover_sign_in(tenant).await {
+            Ok(RecoveredSignIn::Later) => self.discover_if_old(&tenant.provider),
+            Ok(RecoveredSignIn::Nothing) => {
+                self.inner.looked_at.insert(key, ());
+                return None;
+            }
+            Ok(RecoveredSignIn::Finished(_) | RecoveredSignIn::AwaitsReload) => return None,
+            Err(error) => tracing::warn!(%tenant, %error, "the journal of a sign-in cannot be read"),
+        }
+        Some(later(now, LOOK_AGAIN))
     }
 
     /// Returns when this process may remove a candidate, or `None` if it may do so now.

@@ -24,7 +24,7 @@
 //! | after the cookie is durable, before the browser has it | an opened link that no browser can finish | `/auth start` replaces an opened sign-in; else it expires |
 //! | before the intent is durable | an unspent code | the user reloads the page |
 //! | before the answer is durable | an intent without an answer | a reload reports that the code may be spent, and ends the sign-in |
-//! | before the tokens are in the pending sign-in | an answer in the journal | a reload reads it, and shows digits; without one, a broker that sees the end of the sign-in revokes the grant ([`Broker::expire_undecided`]). A cancel before that leaves the grant at the provider, as a death in the last row does |
+//! | before the tokens are in the pending sign-in | an answer in the journal | a reload reads it, and shows digits; without one, a broker that sees the end of the sign-in revokes the grant ([`Broker::expire_undecided`]), and so does a cancel |
 //! | before the journal is emptied | an answer whose tokens wait for digits already | the next reader empties the journal |
 //! | before the page is sent | a grant whose digits no user knows | the first broker that sees its end revokes it, 15 minutes later ([`Broker::expire_undecided`]) |
 //! | between the removal of the tokens and the revocation | a grant at the provider that no program holds | accepted: see [`super::account_choice`] |
@@ -52,7 +52,7 @@ use crate::{
     ids::{Principal, ProviderId, Snowflake, Tenant},
     oauth::Provider,
     secret::{AuthorizationCode, Digits, Scrubber, Secret},
-    session::{Applied, Change, DIGIT_ATTEMPTS, Pending, failure},
+    session::{Applied, Change, DIGIT_ATTEMPTS, Entry, Pending, Session, Unconfirmed, failure},
     store::StoreError,
     sys::{clock::UnixTime, random},
 };
@@ -307,7 +307,7 @@ impl Broker {
             FinishError::Refused { code, .. }
             | FinishError::Misconfigured { code, .. }
             | FinishError::Uncertain { code, .. } => code,
-            FinishError::CodeSpent(_) => "code_spent".to_owned(),
+            FinishError::CodeSpent(_) => failure::CODE_SPENT.to_owned(),
             FinishError::Mismatch { claim, .. } => format!("wrong_{claim}"),
             _ => "not_accepted".to_owned(),
         };
@@ -413,7 +413,26 @@ impl Broker {
         let Some(waiting) = pending.unconfirmed() else { return Err(FinishError::Superseded(id)) };
         let finishing = self.finishing(tenant);
         let confirm = Change::Confirm { state: pending.state.clone(), typed };
-        let changed = self.inner.store.change(tenant, confirm).await?;
+        let changed = match self.inner.store.change(tenant, confirm).await {
+            Ok(changed) => changed,
+            Err(busy @ StoreError::Busy { .. }) => return Err(busy.into()),
+            // The try may have taken effect without becoming durable. A second one would count the
+            // digits twice, so it changes nothing, and only makes the end durable.
+            Err(error) => {
+                let after = self.inner.store.read(tenant).await?.pending;
+                let is_over = |after: &Pending| {
+                    after.state == pending.state && after.failure() == Some(failure::WRONG_DIGITS)
+                };
+                if !after.as_ref().is_some_and(is_over) {
+                    return Err(error.into());
+                }
+                let code = failure::WRONG_DIGITS.to_owned();
+                let again = Change::FailReturn { state: pending.state.clone(), code };
+                self.inner.store.change(tenant, again).await?;
+                drop(finishing);
+                return Err(self.digits_used_up(tenant, &waiting.session).await);
+            }
+        };
         if changed.applied != Applied::Done {
             return Err(FinishError::Superseded(id));
         }
@@ -425,14 +444,17 @@ impl Broker {
                 });
             }
             drop(finishing);
-            tracing::warn!(%tenant, "wrong digits were typed too often; the sign-in is dropped");
-            let dropped = self.revoke_dropped(tenant, waiting.session.clone()).await;
-            return Err(FinishError::DigitsUsedUp {
-                provider: id,
-                is_revoked: dropped.grant == GrantEnd::Revoked,
-            });
+            return Err(self.digits_used_up(tenant, &waiting.session).await);
         }
         Ok(self.conclude_confirmed(tenant, pending, &waiting.session, changed, finishing).await)
+    }
+
+    /// Revokes the grant after the last wrong attempt.
+    async fn digits_used_up(&self, tenant: &Tenant, waiting: &Session) -> FinishError {
+        tracing::warn!(%tenant, "wrong digits were typed too often; the sign-in is dropped");
+        let dropped = self.revoke_dropped(tenant, waiting.clone()).await;
+        let is_revoked = dropped.grant == GrantEnd::Revoked;
+        FinishError::DigitsUsedUp { provider: tenant.provider.clone(), is_revoked }
     }
 
     /// Checks that the user who started a sign-in may still finish it. Otherwise drops the sign-in.
@@ -460,18 +482,61 @@ impl Broker {
         pending: &Pending,
         code: &str,
     ) -> Result<bool, StoreError> {
-        let fail = Change::FailReturn { state: pending.state.clone(), code: short(code) };
-        let failed = self.inner.store.change(tenant, fail).await?;
-        let is_done = failed.applied == Applied::Done;
-        if is_done {
-            self.revoke_unconfirmed(tenant, failed.before.pending.as_ref());
-        }
-        Ok(is_done)
+        let fail = || Change::FailReturn { state: pending.state.clone(), code: short(code) };
+        self.end_pending(tenant, pending, fail).await
     }
 
-    /// Revokes, in a task of its own, the grant of a pending sign-in that was removed from the store.
-    pub(super) fn revoke_unconfirmed(&self, tenant: &Tenant, removed: Option<&Pending>) {
-        let Some(waiting) = removed.and_then(Pending::unconfirmed) else { return };
+    /// Cancels this sign-in, and revokes its grant if it has one. Returns whether this call did.
+    pub(super) async fn cancel_pending(
+        &self,
+        tenant: &Tenant,
+        pending: &Pending,
+    ) -> Result<bool, StoreError> {
+        self.end_pending(tenant, pending, || Change::Cancel(Some(pending.state.clone()))).await
+    }
+
+    /// Applies a change that ends this sign-in, and revokes its grant. Returns whether this call did.
+    async fn end_pending(
+        &self,
+        tenant: &Tenant,
+        pending: &Pending,
+        change: impl Fn() -> Change,
+    ) -> Result<bool, StoreError> {
+        let read = self.inner.store.read(tenant).await?.pending.filter(|read| read.state == pending.state);
+        let removed = match self.inner.store.change(tenant, change()).await {
+            Ok(ended) if !ended.applied.took_effect() => return Ok(false),
+            Ok(ended) => ended.before.pending,
+            // Nothing was changed, and a second try would wait for the same lock.
+            Err(busy @ StoreError::Busy { .. }) => return Err(busy),
+            // The try may have taken effect without becoming durable, and then no later caller finds
+            // the grant. After a second try that is durable, this call has removed it.
+            Err(_) => {
+                let again = self.inner.store.change(tenant, change()).await?;
+                let Entry { session, candidate, .. } = &again.after;
+                let is_placed = |waiting: &Unconfirmed| {
+                    session.iter().chain(candidate).any(|there| there.lineage == waiting.session.lineage)
+                };
+                if again.applied.took_effect() {
+                    again.before.pending
+                } else {
+                    read.filter(|read| !read.unconfirmed().is_some_and(is_placed))
+                }
+            }
+        };
+        self.revoke_removed(tenant, removed.as_ref()).await;
+        Ok(removed.is_some())
+    }
+
+    /// Revokes, in a task of its own, the grant of a pending sign-in that was removed from the store. The
+    /// tokens wait for their digits, or in the journal of a process that died.
+    pub(super) async fn revoke_removed(&self, tenant: &Tenant, removed: Option<&Pending>) {
+        let Some(removed) = removed else { return };
+        let Some(waiting) = removed.unconfirmed() else {
+            if let Err(error) = self.revoke_answered(tenant, removed).await {
+                tracing::warn!(%tenant, %error, "the journal of a sign-in that has ended cannot be read");
+            }
+            return;
+        };
         let (broker, tenant, session) = (self.clone(), tenant.clone(), waiting.session.clone());
         self.inner.tasks.spawn(async move { broker.revoke_dropped(&tenant, session).await });
     }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::sign_in_progress::FinishingSignIn;
+use super::{poll::is_poll, sign_in_progress::FinishingSignIn};
 use crate::{
     broker::{
         Broker, DigitsPage, Event, FinishError, Finished, SignedIn, Undecided,
@@ -18,13 +18,13 @@ use crate::{
     ids::{Lineage, Tenant},
     net::Unreachable,
     oauth::{
-        Attempt, Mismatch, Outcome, Proof, Provider, SignatureFault, Userinfo, UserinfoAccount,
+        Attempt, Mismatch, Outcome, Proof, Provider, Reading, SignatureFault, Userinfo, UserinfoAccount,
         sign_in_outcome,
     },
     secret::{AccessToken, AuthorizationCode, Digits, State},
     session::{
         Applied, Binding, CHOICE_LIFETIME, Changed, Entry, Grant, Pending, Session, Settlement, failure,
-        journal::{Answered, Intent, Spending},
+        journal::{Answered, Found, Intent, Spending},
     },
     store::{Purpose, StoreError, TenantLock},
     sys::random,
@@ -47,6 +47,18 @@ pub(super) enum Landed {
     Finished(Exchanged),
     /// It waits for the digits that the browser shows.
     Digits(DigitsPage),
+}
+
+/// The result of a look at the journal of a sign-in ([`Broker::recover_sign_in`]).
+pub(in crate::broker) enum RecoveredSignIn {
+    /// The sign-in is finished.
+    Finished(Box<Finished>),
+    /// The journal holds nothing that could be committed.
+    Nothing,
+    /// The answer waits for a reload of the page.
+    AwaitsReload,
+    /// Another process holds the lock, or the provider's endpoints are not known yet.
+    Later,
 }
 
 impl Broker {
@@ -163,10 +175,11 @@ impl Broker {
             Err(Mismatch::NoNonce) => FinishError::NonceMissing(id),
             Err(fault) => FinishError::IdTokenRefused { provider: id, problem: fault.to_string() },
         };
+        // In this order: a reader of the journal after a death in between counts no code twice.
+        lock.clear().await?;
         if let Attempt::Answered(_) = attempt {
             lock.settle(Settlement::WrongCode(pending.state.clone())).await?;
         }
-        lock.clear().await?;
         Err(error)
     }
 
@@ -406,45 +419,100 @@ impl Broker {
     }
 
     /// Commits the result of an exchange whose process died between the answer and the commit.
-    /// Returns it, or `None` if there was none. The result of a sign-in by the browser waits for a reload
-    /// of its page; once its time is over, its grant is revoked.
+    /// The result of a sign-in by the browser waits for a reload of its page; once its time is over, its
+    /// grant is revoked.
     pub(in crate::broker) async fn recover_sign_in(
         &self,
         tenant: &Tenant,
-    ) -> Result<Option<Finished>, StoreError> {
-        let Some(provider) = self.inner.providers.get(&tenant.provider) else { return Ok(None) };
-        let Some(mut lock) = self.inner.store.try_lock(tenant, Purpose::SignIn).await? else {
-            return Ok(None);
+    ) -> Result<RecoveredSignIn, StoreError> {
+        let Some(provider) = self.inner.providers.get(&tenant.provider) else {
+            return Ok(RecoveredSignIn::Later);
         };
-        let Some(pending) = lock.read().await?.pending() else { return Ok(None) };
+        let Some(mut lock) = self.inner.store.try_lock(tenant, Purpose::SignIn).await? else {
+            return Ok(RecoveredSignIn::Later);
+        };
+        let Some(pending) = lock.read().await?.pending() else { return Ok(RecoveredSignIn::Nothing) };
         if pending.polling.is_some() {
             drop(lock);
-            return self.recover_poll(tenant, &pending.state).await;
+            let polled = self.recover_poll(tenant, &pending.state).await?;
+            return Ok(polled.map_or(RecoveredSignIn::Nothing, RecoveredSignIn::finished));
         }
         // It is committed, and the process died before it emptied the journal.
         if pending.unconfirmed().is_some() {
             lock.clear().await?;
-            return Ok(None);
-        }
-        // The answer stays in the journal for the page: a reload of it shows the digits.
-        if pending.browser.is_some() && pending.is_live(self.inner.now()) {
-            return Ok(None);
+            return Ok(RecoveredSignIn::Nothing);
         }
         let recovered = recover(&mut lock, |spending| is_of_sign_in(spending, &pending.state)).await?;
-        let Recovered::Answered(answered) = recovered else { return Ok(None) };
+        let Recovered::Answered(answered) = recovered else { return Ok(RecoveredSignIn::Nothing) };
+        // The answer stays in the journal for the page: a reload of it shows the digits.
+        if pending.browser.is_some() && pending.is_live(self.inner.now()) {
+            return Ok(RecoveredSignIn::AwaitsReload);
+        }
         tracing::warn!(%tenant, "finishing the sign-in that an earlier process left in the journal");
         let attempt = Attempt::Answered(answered);
         let settled = self.settle(&provider, tenant, &pending, &mut lock, &attempt).await;
         drop(lock);
         match settled {
-            Ok(Landed::Finished(exchanged)) => Ok(Some(self.conclude(tenant, exchanged).await)),
+            Ok(Landed::Finished(exchanged)) => {
+                Ok(RecoveredSignIn::finished(self.conclude(tenant, exchanged).await))
+            }
             Ok(Landed::Digits(_)) => {
                 // No page shows these digits any more.
                 self.fail_return(tenant, &pending, failure::INTERRUPTED).await?;
-                Ok(None)
+                Ok(RecoveredSignIn::Nothing)
             }
-            Err(_) => Ok(None),
+            Err(FinishError::Store(error)) => Err(error),
+            Err(_) => Ok(RecoveredSignIn::Nothing),
         }
+    }
+
+    /// Revokes the grant in the journal of a sign-in that was removed from the store, or has failed. No
+    /// process can commit it any more. A process that still holds the lock revokes it itself.
+    pub(super) async fn revoke_answered(&self, tenant: &Tenant, removed: &Pending) -> Result<(), StoreError> {
+        let Some(provider) = self.inner.providers.get(&tenant.provider) else { return Ok(()) };
+        let Some(mut lock) = self.inner.store.try_lock(tenant, Purpose::SignIn).await? else {
+            return Ok(());
+        };
+        let Found::Answered(answered) = lock.journal().await? else { return Ok(()) };
+        if !is_of_sign_in(&answered.intent().spending, &removed.state) {
+            return Ok(());
+        }
+        let is_poll = removed.polling.as_ref().is_some_and(|polling| is_poll(answered.intent(), polling));
+        let attempt = Attempt::Answered(answered);
+        let rules = provider.answer_rules(&removed.binding);
+        let read = provider.acquirer(removed.grant()).read(&attempt, &rules, removed, is_poll);
+        let Ok(Reading::Outcome(Outcome::Granted(grant))) = read else { return Ok(()) };
+        let entry = lock.read().await?;
+        let is_placed = |there: &Session| there.access_token == grant.access_token;
+        if entry.session.iter().chain(&entry.candidate).any(is_placed) {
+            return Ok(());
+        }
+        let now = self.inner.now();
+        let grant = grant.aged(attempt.age(now));
+        let mut session = Session::begin(Lineage(random::bytes()), grant, removed.binding.clone(), now);
+        lock.clear().await?;
+        drop(lock);
+        let (broker, tenant) = (self.clone(), tenant.clone());
+        self.inner.tasks.spawn(async move {
+            // Another session of the same account may end with this grant.
+            if session.account.is_none() {
+                let (bound, token) = (&session.binding, &session.access_token);
+                let subject = session.subject.as_deref();
+                if let Some(found) = broker.account(&provider, &tenant, bound, token, subject).await {
+                    session.take_account(found.name, found.subject);
+                }
+            }
+            broker.revoke_dropped(&tenant, session).await
+        });
+        Ok(())
+    }
+}
+
+// === impl RecoveredSignIn ===
+
+impl RecoveredSignIn {
+    fn finished(finished: Finished) -> Self {
+        Self::Finished(Box::new(finished))
     }
 }
 

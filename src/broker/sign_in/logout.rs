@@ -108,8 +108,10 @@ impl Broker {
             && pending
                 .and_then(Pending::unconfirmed)
                 .is_some_and(|one| one.session.accounts_with(&session).may_be_same());
-        if !ends_the_kept {
-            self.revoke_unconfirmed(tenant, pending);
+        // The account of an answer in the journal is unknown, and may be the one that is kept.
+        let is_unknown = revocation == Revocation::Keep && pending.and_then(Pending::unconfirmed).is_none();
+        if !ends_the_kept && !is_unknown {
+            self.revoke_removed(tenant, pending).await;
         }
         if revocation == Revocation::Keep {
             return Ok(LoggedOut::LocallyOnly);

@@ -28,6 +28,8 @@ mod sign_in_progress;
 mod sign_in_result;
 mod start;
 
+pub(super) use exchange::RecoveredSignIn;
+
 pub use browser_return::{OpenedStart, Opener, PageError, StartPage};
 pub use finish::AwaitedAnswers;
 use finish::live_sign_ins as live_of;
@@ -44,7 +46,6 @@ pub use crate::oauth::View;
 use super::{Broker, CancelError};
 use crate::{
     ids::{Principal, ProviderId, Tenant},
-    session::Change,
     store::StoreError,
     sys::clock::UnixTime,
 };
@@ -113,12 +114,7 @@ impl Broker {
             if pending.started_by != user || provider.is_some_and(|p| *p != tenant.provider) {
                 continue;
             }
-            let change = Change::Cancel(Some(pending.state.clone()));
-            let cancelled = self.inner.store.change(tenant, change).await?;
-            if cancelled.applied.took_effect() {
-                self.revoke_unconfirmed(tenant, cancelled.before.pending.as_ref());
-            }
-            if cancelled.applied.took_effect() && pending.is_live(now) {
+            if self.cancel_pending(tenant, pending).await? && pending.is_live(now) {
                 dropped.push(tenant.clone());
             }
         }
@@ -156,10 +152,7 @@ impl Broker {
     pub async fn drop_sign_in_of(&self, tenant: &Tenant, started_by: Principal) -> Result<(), StoreError> {
         let entry = self.inner.store.read(tenant).await?;
         if let Some(pending) = entry.pending.filter(|pending| pending.started_by == started_by) {
-            let cancelled = self.inner.store.change(tenant, Change::Cancel(Some(pending.state))).await?;
-            if cancelled.applied.took_effect() {
-                self.revoke_unconfirmed(tenant, cancelled.before.pending.as_ref());
-            }
+            self.cancel_pending(tenant, &pending).await?;
         }
         Ok(())
     }

@@ -25,7 +25,8 @@
 //! | dies | leaves | the next poller |
 //! | --- | --- | --- |
 //! | before the intent is durable | nothing was sent | polls when it is due |
-//! | before the answer is durable | an intent without an answer | polls again after twice the interval (RFC 8628 §3.5) |
+//! | before the answer of a poll is durable | an intent without an answer | polls again after twice the interval (RFC 8628 §3.5) |
+//! | before the answer of an exchange is durable | an intent without an answer | ends the sign-in with `code_spent`: the code is not sent again |
 //! | before the commit | the answer | commits it and sends nothing |
 //! | after the commit | a journal for a sign-in that is gone | the next holder empties it |
 //!
@@ -37,7 +38,11 @@
 //! The waiting here is the interval that the RFC demands (§3.5). Nothing else in threadkey polls. The
 //! end of a sign-in by a user's command is noticed at the next poll.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::task::AbortHandle;
 
@@ -55,7 +60,7 @@ use crate::{
     oauth::{Attempt, Mismatch, Outcome, Proof, Provider, Reading},
     secret::{Fingerprint, Scrubber, State},
     session::{
-        Change, Locked, MAX_BACKOFF, Pending, Polling, Settlement,
+        Locked, MAX_BACKOFF, Pending, Polling, Settlement, failure,
         journal::{Answered, Intent, Spending},
     },
     store::{Purpose, StoreError, TenantLock},
@@ -118,23 +123,27 @@ impl Broker {
         }
     }
 
-    /// Polls all sign-ins, from now on. Ends when dropped. A sign-in is polled only while its starter may
+    /// Polls all sign-ins, from now on. Ends when dropped. One that is over is looked at once, for the
+    /// answer of a process that died; nothing is sent. A sign-in is polled only while its starter may
     /// finish it; then it is cancelled. That of a server's manager waits while no bot knows the managers.
     pub async fn poll_sign_ins(&self, rights: Arc<dyn OwnerRights>) {
         let mut changes = self.changes();
         let mut pollers: HashMap<(Tenant, Fingerprint), Poller> = HashMap::new();
         loop {
-            pollers.retain(|_, poller| !poller.0.is_finished());
+            let mut over = HashSet::new();
             match self.inner.store.list().await {
                 Ok(records) => {
                     for (tenant, entry) in records.iter() {
                         let Some(pending) = entry.pending.as_ref().filter(|one| one.polling.is_some()) else {
                             continue;
                         };
-                        if !pending.is_live(self.inner.now()) {
-                            continue;
-                        }
                         let key = (tenant.clone(), pending.state.fingerprint());
+                        // A process may have died with the tokens in its journal. One look finds them.
+                        if !pending.is_live(self.inner.now()) {
+                            over.insert(key.clone());
+                        } else if pollers.get(&key).is_some_and(|poller| poller.0.is_finished()) {
+                            pollers.remove(&key);
+                        }
                         pollers
                             .entry(key)
                             .or_insert_with_key(|(tenant, state)| self.poller(tenant, state, &rights));
@@ -146,6 +155,7 @@ impl Broker {
                     continue;
                 }
             }
+            pollers.retain(|key, poller| !poller.0.is_finished() || over.contains(key));
             changes.next().await;
         }
     }
@@ -194,9 +204,13 @@ impl Broker {
             Err(RightsError::Unknown { retry_after }) => Err(retry_after),
             Err(RightsError::NotEntitled) => {
                 tracing::info!(%tenant, "a sign-in is cancelled, because its starter may no longer finish it");
-                let cancel = Change::Cancel(Some(pending.state));
-                self.inner.store.change(tenant, cancel).await.map_err(|_| STORE_PAUSE)?;
-                Ok(false)
+                let (broker, tenant) = (self.clone(), tenant.clone());
+                // A task of its own: the change and the revocation belong together.
+                let cancelled = async move { broker.cancel_pending(&tenant, &pending).await };
+                match self.inner.tasks.spawn(cancelled).await {
+                    Ok(Ok(_)) => Ok(false),
+                    Ok(Err(_)) | Err(_) => Err(STORE_PAUSE),
+                }
             }
         }
     }
@@ -259,6 +273,10 @@ impl Broker {
                     ended => return Ok(Some(ended)),
                 }
             }
+            // The exchange of a code has no answer, and the next poll may return the same code.
+            Recovered::Unanswered(intent) if !is_poll(&intent, &polling) => {
+                return self.end_poll(lock, &pending, failure::CODE_SPENT).await.map(Some);
+            }
             // RFC 8628 §3.5: fewer polls after one without an answer.
             Recovered::Unanswered(intent) => (polling.next_after(later(intent.at, polling.pause())), None),
             Recovered::Nothing => (polling.next_after(pending.created_at), None),
@@ -281,6 +299,10 @@ impl Broker {
                     tracing::info!(%tenant, code, "a poll of a sign-in was not sent");
                     let due = self.slow_down(lock, &pending, None).await?;
                     return Ok(Some(Settled::Wait(due)));
+                }
+                Attempt::Unanswered(code) if !matches!(proof, Proof::Poll) => {
+                    tracing::warn!(%tenant, code, "the exchange of a code got no answer");
+                    return self.end_poll(lock, &pending, failure::CODE_SPENT).await.map(Some);
                 }
                 // The intent stays in the journal: it is the pace of the next poll.
                 Attempt::Unanswered(code) => {
@@ -371,8 +393,7 @@ impl Broker {
         let Some(polling) = &pending.polling else {
             return Err(FinishError::Internal(tenant.provider.clone()));
         };
-        let is_poll = matches!(&answered.intent().spending,
-            Spending::Code { code, .. } if code.matches(&polling.code.fingerprint()));
+        let is_poll = is_poll(answered.intent(), polling);
         let arrived = answered.answer().at;
         let attempt = Attempt::Answered(answered);
         let rules = provider.answer_rules(&pending.binding);
@@ -412,10 +433,13 @@ impl Broker {
             }
             // Only a refresh has such an outcome.
             Outcome::Foreign { .. } => self.end_poll(lock, pending, "wrong_id_token").await,
-            Outcome::Ambiguous { code } | Outcome::Unspent { code, .. } => {
+            Outcome::Ambiguous { ref code } | Outcome::Unspent { ref code, .. } => {
                 tracing::warn!(%tenant, code, "a poll of a sign-in got no verdict");
                 if may_hold_tokens(&attempt) {
                     lock.keep_unread().await?;
+                }
+                if !is_poll && matches!(outcome, Outcome::Ambiguous { .. }) {
+                    return self.end_poll(lock, pending, failure::CODE_SPENT).await;
                 }
                 Ok(Settled::Wait(self.slow_down(lock, pending, None).await?))
             }
@@ -477,6 +501,11 @@ impl Drop for Poller {
 /// The poll of a pending sign-in with this state.
 fn in_progress<'a>(pending: &'a Pending, state: &Fingerprint) -> Option<&'a Polling> {
     pending.polling.as_ref().filter(|_| pending.state.fingerprint().matches(state))
+}
+
+/// Whether a request is a poll, and not the exchange of the code that a poll returned.
+pub(super) fn is_poll(intent: &Intent, polling: &Polling) -> bool {
+    matches!(&intent.spending, Spending::Code { code, .. } if code.matches(&polling.code.fingerprint()))
 }
 
 fn is_of(spending: &Spending, state: &Fingerprint) -> bool {

@@ -106,11 +106,7 @@ impl Broker {
                 }
                 // Another grant or way back is wanted, or the old link leads to another place because
                 // the configuration has changed. Or its link was opened, and works in that browser alone.
-                let cancel = Change::Cancel(Some(live.state.clone()));
-                let cancelled = self.inner.store.change(tenant, cancel).await?;
-                if cancelled.applied == Applied::Done {
-                    self.revoke_unconfirmed(tenant, cancelled.before.pending.as_ref());
-                }
+                self.cancel_pending(tenant, live).await?;
             }
             let grant = options.grant.unwrap_or_else(|| provider.grants()[0]);
             let polling = self.opened(&provider, grant, &entry, started_by, &options).await?;
@@ -127,7 +123,7 @@ impl Broker {
             }
             let started = self.inner.store.change(tenant, Change::Start(pending.clone())).await?;
             if started.applied == Applied::Done {
-                self.revoke_unconfirmed(tenant, started.before.pending.as_ref());
+                self.revoke_removed(tenant, started.before.pending.as_ref()).await;
                 let link = SignInProgress::link(tenant, &pending, &started.after);
                 return Ok(self.shown(&provider, link, &pending, false));
             }

@@ -252,6 +252,10 @@ impl Program {
                 | FinishError::Mismatch { .. }
                 | FinishError::NonceMissing(_)),
             ) => Err(error.to_string()),
+            Err(FinishError::TooManyCodes { retry_after, .. }) => {
+                self.world.lock().paused(tenant, retry_after);
+                Ok(false)
+            }
             Err(_) => Ok(false),
         }
     }

@@ -244,12 +244,18 @@ impl Walk {
     }
 
     /// Asserts that a new sign-in works at once, whatever happened before, and that its session
-    /// works.
+    /// works. After three codes that were not accepted, the user first waits as long as the error says.
     fn expect_new_sign_in(&mut self, program: &Program) -> Result<(), Violation> {
         let tenant = self.tenant();
         self.world.lock().begin_step(None);
         self.world.lock().healthy = true;
-        if !program.sign_in(&tenant)? {
+        let mut is_signed_in = program.sign_in(&tenant)?;
+        let pause = self.world.lock().pause(&tenant);
+        if let Some(pause) = pause.filter(|_| !is_signed_in) {
+            self.clock.advance(pause);
+            is_signed_in = program.sign_in(&tenant)?;
+        }
+        if !is_signed_in {
             return Err(format!("{tenant} cannot sign in although the provider is healthy"));
         }
         self.clock.advance(i64::try_from(LIFETIME).expect("some seconds"));

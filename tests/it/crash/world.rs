@@ -56,6 +56,8 @@ struct Record {
     /// The `state` of the user's link, and the code that it returned last.
     link: Option<String>,
     code: Option<u64>,
+    /// The number of answers that did not accept a code of that link.
+    not_accepted: u32,
     /// The provider's last answer, until it is in the journal.
     exchanged: Option<Reply>,
     refreshed: Option<Reply>,
@@ -81,6 +83,8 @@ struct During {
     seen: BTreeSet<u64>,
     /// The codes that were pasted.
     pasted: BTreeSet<u64>,
+    /// The pause that a user has to make after codes that were not accepted, in seconds.
+    pause: Option<i64>,
 }
 
 struct Granted {

@@ -2,11 +2,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use axum::Router;
 use tokio::process::Command;
 
 use super::*;
-use crate::support::git_server::{GitServer, backend};
+pub(crate) use crate::support::git_server::GitServer;
 
 async fn git(folder: &Path, access: Option<&InjectAccess>, arguments: &[&str]) -> String {
     let mut command = Command::new("git");
@@ -44,12 +43,7 @@ async fn git_clones_fetches_and_pushes_across_an_expiry_without_a_token() {
     let folder = rig.folder.path();
     git(folder, None, &["init", "-q", "--bare", "-b", "main", "remote.git"]).await;
     git(&folder.join("remote.git"), None, &["config", "http.receivepack", "true"]).await;
-    let tokens = rig.api.server.clone();
-    let server = GitServer::new(folder.to_owned(), move |token| tokens.is_live(token));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("it is bound");
-    let app = Router::new().fallback(backend).with_state(Arc::new(server));
-    let serving = tokio::spawn(async move { axum::serve(listener, app).await });
+    let (_serving, address) = GitServer::serve(folder.to_owned(), rig.api.server.clone()).await;
     let tokens = WorkerTokens::new(rig.api.broker.clone(), Arc::new(WithoutBot));
     let git_route = InjectRoute {
         credential: Credential::Basic("x-access-token".into()),
@@ -77,5 +71,4 @@ async fn git_clones_fetches_and_pushes_across_an_expiry_without_a_token() {
     ];
     assert_eq!(heads[0], heads[1]);
     git(&folder.join("two"), Some(&access), &["fetch", "-q"]).await;
-    serving.abort();
 }

@@ -8,10 +8,11 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
 use threadkey::broker::Revocation;
 
 use super::{
-    disk::{CHOICE, Stored},
+    disk::{CHOICE, PENDING, Stored},
     reference::{Meaning, Presented, Reference},
     snapshots::Snapshots,
     steps::{Choice, Named, PROVIDERS, TENANTS},
@@ -178,7 +179,13 @@ impl Reference {
                 self.check_new_candidate(snapshots, candidate);
             }
             let account = snapshots.now.and_then(|now| now.account.as_ref());
-            if account.is_none() || candidate.account.is_none() || account == candidate.account.as_ref() {
+            // A sign-in whose account is unknown may be another one's, so it waits as well.
+            let could_be_named = PROVIDERS[TENANTS[snapshots.tenant].0].userinfo;
+            let may_wait = match &candidate.account {
+                Some(named) => account != Some(named),
+                None => could_be_named,
+            };
+            if account.is_none() || !may_wait {
                 let now = snapshots.now;
                 self.violate(format!("adr/0016: a choice between {now:?} and {candidate:?}"));
             }
@@ -275,18 +282,25 @@ impl Reference {
         self.choices.expiring = alone;
     }
 
-    /// Checks a broker's expiry of choices: none is left that is over beyond doubt, and the broker
-    /// looks again no later than the first one that can still be chosen ends.
+    /// Checks a broker's expiry of choices: none is left that is over beyond doubt. The broker looks
+    /// again no later than the first one that can still be chosen ends, and no later than the first
+    /// sign-in in progress ends.
     pub(super) fn check_expired_choices(&mut self, alone: Alone, next: Option<i64>) {
         let now = self.clock.now();
         let waiting: Vec<_> = self.tenants.iter().filter_map(|tenancy| tenancy.candidate.clone()).collect();
         let is_left = waiting.iter().any(|candidate| candidate.is_long_over(now));
         let first = waiting.iter().map(|candidate| candidate.issued_at + CHOICE).min();
+        // A broker looks at a sign-in in progress when it ends: an answer may be in its journal.
+        let created = |pending: &(String, Value)| pending.1["created_at"].as_i64();
+        let pending = self.tenants.iter().filter_map(|tenancy| tenancy.pending.as_ref().and_then(created));
+        let open = pending.filter(|created| now < created + PENDING && *created <= now + PENDING);
+        let first_end = open.map(|created| created + PENDING).min();
         let looks_late = match (next, first) {
             (None, None) => false,
             (Some(next), Some(first)) => next > first.max(now + 2 * CHOICE),
-            _ => true,
-        };
+            (Some(next), None) => Some(next) != first_end,
+            (None, Some(_)) => true,
+        } || first_end.is_some_and(|end| next.is_none_or(|next| next > end));
         if alone && (is_left || looks_late) {
             self.violate(format!(
                 "adr/0027: a broker expired choices at {now}, and looks again at {next:?}: {waiting:?}"

@@ -36,6 +36,9 @@ const KNOWN: [&str; 18] = [
 /// The time in which a sign-in as another account can be chosen, in seconds.
 pub(super) const CHOICE: i64 = 15 * 60;
 
+/// The time in which a sign-in in progress can be finished, in seconds.
+pub(super) const PENDING: i64 = 15 * 60;
+
 /// The mark of another program.
 const MARK: &str = "x-planted";
 

@@ -45,6 +45,19 @@ async fn the_life_of_a_token_from_a_journal_counts_from_its_answer() {
 }
 
 #[tokio::test]
+async fn a_paste_whose_process_died_is_committed_once_its_time_is_over() {
+    let rig = Rig::start().await;
+    rig.leave_an_answered_exchange(ALICE, "alice").await;
+    let end = rig.broker.expire_undecided().await.unwrap().expect("the end of the sign-in");
+    rig.clock.advance(end - rig.clock.now());
+    let held = rig.store.try_lock(&tenant(ALICE), Purpose::SignIn).await.unwrap().unwrap();
+    assert_eq!(rig.broker.expire_undecided().await.unwrap(), Some(end + 60), "it looks again");
+    drop(held);
+    assert_eq!(rig.broker.expire_undecided().await.unwrap(), None);
+    assert_eq!(rig.session(ALICE).await.access_token.expose(), "saved");
+}
+
+#[tokio::test]
 async fn a_token_that_expired_in_the_journal_is_not_served_and_is_refreshed() {
     let rig = expired(Duration::ZERO).await;
     died_with(&rig, &json!({"access_token": "waited", "refresh_token": "waited too", "expires_in": 3600}))

@@ -23,7 +23,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::support::git_server::{self, GitServer};
+use crate::support::git_server::{self, Repositories};
 
 /// The prompt with this word makes the model ask for a shell call, and with that its token dies.
 pub(crate) const ASKS_FOR_A_SHELL_CALL: &str = "SHELLCALL";
@@ -83,7 +83,7 @@ impl Vendors {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
         let base = format!("http://{}", listener.local_addr().expect("a bound socket has one"));
         let live = tokens.clone();
-        let git = Arc::new(GitServer::new(repositories, move |token| live.is_live(token)));
+        let git = Arc::new(Repositories::new(repositories, move |token| live.is_live(token)));
         let shared = Arc::new(Shared { tokens, seen: Mutex::default(), answers: AtomicUsize::default() });
         let router = Router::new()
             .route("/openai/v1/responses", post(openai::responses))

@@ -97,10 +97,19 @@ impl World {
         }
         self.code(code).closed = true;
         match treatment {
-            Treatment::Unavailable => return answer(503, String::new()),
+            Treatment::Unavailable => {
+                self.record(&tenant).not_accepted += 1;
+                return answer(503, String::new());
+            }
             Treatment::LostBefore => return Attempt::Unanswered("reset"),
-            Treatment::Refused => return refused(),
-            _ if taken => return refused(),
+            Treatment::Refused => {
+                self.record(&tenant).not_accepted += 1;
+                return refused();
+            }
+            _ if taken => {
+                self.record(&tenant).not_accepted += 1;
+                return refused();
+            }
             _ => self.code(code).taken = true,
         }
         if let Treatment::LostAfter = treatment {

@@ -1,15 +1,20 @@
 //! The users: their links and codes, and the results that they received.
 
+use std::time::Duration;
+
 use threadkey::ids::Tenant;
 
 use super::{Code, World};
+
+/// The number of codes of one link that may be wrong without a pause.
+const FREE_CODES: u32 = 3;
 
 impl World {
     /// Gives the user a link.
     pub(in crate::crash) fn linked(&mut self, tenant: &Tenant, state: String) {
         let record = self.record(tenant);
         if record.link.as_ref() != Some(&state) {
-            record.code = None;
+            (record.code, record.not_accepted) = (None, 0);
         }
         record.link = Some(state);
     }
@@ -26,6 +31,21 @@ impl World {
         let record = self.record(tenant);
         record.during.pasted.extend(record.code);
         record.link.clone().zip(record.code)
+    }
+
+    /// Records that a user has to wait before the next paste.
+    pub(in crate::crash) fn paused(&mut self, tenant: &Tenant, pause: Duration) {
+        let record = self.record(tenant);
+        record.during.pause = i64::try_from(pause.as_secs()).ok();
+        let not_accepted = record.not_accepted;
+        if not_accepted < FREE_CODES {
+            self.violate(format!("{tenant} has to wait after {not_accepted} codes that were not accepted"));
+        }
+    }
+
+    /// Returns the pause that a user has to make, in seconds.
+    pub(in crate::crash) fn pause(&mut self, tenant: &Tenant) -> Option<i64> {
+        self.record(tenant).during.pause
     }
 
     pub(in crate::crash) fn signed_in(&mut self, tenant: &Tenant) {
