@@ -29,6 +29,25 @@ impl Packages {
         Self { node: folder("TOOLS_NODE"), python: folder("TOOLS_PYTHON"), gh: folder("TOOLS_GH"), here }
     }
 
+    /// Returns the version of a package, or of a program of this name.
+    pub(crate) fn version(&self, package: &str) -> String {
+        let manifest = self.node.join(package).join("package.json");
+        if let Ok(text) = std::fs::read_to_string(manifest) {
+            let manifest: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            return manifest["version"].as_str().unwrap_or_default().to_owned();
+        }
+        let pinned = include_str!("requirements.txt").lines();
+        if let Some((_, version)) =
+            pinned.filter_map(|line| line.split_once("==")).find(|(name, _)| *name == package)
+        {
+            return version.to_owned();
+        }
+        let output = std::process::Command::new(package).arg("--version").env("PATH", self.path()).output();
+        let text =
+            output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        text.split_whitespace().nth(2).unwrap_or("?").to_owned()
+    }
+
     /// The value of `PATH`: the tools before the system's programs.
     pub(crate) fn path(&self) -> String {
         let own = [self.node.join(".bin"), self.python.join("bin"), self.gh.join("usr/bin")];
@@ -49,8 +68,8 @@ struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Case {
-    tool: String,
-    way: String,
+    pub(crate) tool: String,
+    pub(crate) way: String,
     pub(crate) package: String,
     #[serde(default)]
     pub(crate) short: bool,

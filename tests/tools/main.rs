@@ -68,9 +68,16 @@ async fn main() -> ExitCode {
         for problem in &problems {
             println!("        {problem}");
         }
-        rows.push((name, problems.is_empty()));
+        rows.push((case, result));
     }
-    let failed = rows.iter().filter(|(_, is_ok)| !is_ok).count();
+    println!("\n| tool | version | way | result | refreshes |\n| --- | --- | --- | --- | --- |");
+    for (case, result) in &rows {
+        let version = packages.version(&case.package);
+        // A row is ok if each of the two ends of a token cost one refresh.
+        let refreshes = if *result == "ok" { "2" } else { "" };
+        println!("| {} | {version} | {} | {result} | {refreshes} |", case.tool, case.way);
+    }
+    let failed = rows.iter().filter(|(_, result)| *result != "ok").count();
     println!("{} passed, {failed} failed", rows.len() - failed);
     if failed == 0 && !rows.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
