@@ -48,7 +48,8 @@ async fn main() -> ExitCode {
             _ => chosen.iter().any(|chosen| name.starts_with(chosen.as_str())),
         };
         if !is_chosen {
-            println!("skipped {name}");
+            let why = if chosen == ["--short"] { "not in the short form" } else { "not chosen" };
+            println!("skipped {name}: {why}");
             continue;
         }
         names.take();
