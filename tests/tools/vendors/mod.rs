@@ -30,7 +30,7 @@ pub(crate) const ASKS_FOR_A_SHELL_CALL: &str = "SHELLCALL";
 /// After the answer to a prompt with this word, the token is expired for the vendor and for threadkey.
 pub(crate) const EXPIRES_AFTERWARDS: &str = "EXPIREAFTERWARDS";
 /// The command of the shell call, and its output.
-pub(crate) const COMMAND: &str = "echo shell-$((40 + 2))";
+pub(crate) const COMMAND: &str = "printf 'shell-%d' 42";
 /// The model's answer to the output of the shell call.
 pub(crate) const SHELL_ANSWER: &str = "The shell printed shell-42.";
 /// The model's answer to any other prompt.
