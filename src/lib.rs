@@ -278,6 +278,8 @@
 //!   token](../../../adr/0054-tools-get-a-hook-before-a-file-and-never-a-refresh-token.md)
 //! - [55. A hook tries its token first, and exec owns a
 //!   proxy](../../../adr/0055-a-hook-tries-its-token-first-and-exec-owns-a-proxy.md)
+//! - [56. An agent waits for its owner, and one question serves all
+//!   waits](../../../adr/0056-an-agent-waits-for-its-owner-and-one-question-serves-all-waits.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

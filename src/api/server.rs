@@ -96,6 +96,7 @@ pub async fn serve(
     let Bound { listener, socket, bot, inject_only, operators, tcp } = bound;
     let following = tokio::spawn(operators.clone().follow());
     let metrics = Arc::new(Metrics::new(&broker));
+    let waits = tokens.clone();
     let api = Api { broker, capabilities, tokens, operators, bot, inject_only, metrics };
     let connections = TaskTracker::new();
     let accepting = async {
@@ -115,6 +116,7 @@ pub async fn serve(
         () = shutdown.cancelled() => {}
     }
     following.abort();
+    waits.end_owner_waits();
     connections.close();
     if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
         tracing::warn!("{} token requests were cut off by the shutdown", connections.len());

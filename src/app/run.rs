@@ -14,7 +14,7 @@ use crate::{
     agent::{Agents, Capabilities, Workers},
     api::{self, Bound, InjectServer, OperatorKeys},
     broker::{Broker, OwnerRights, WithoutBot, WorkerTokens},
-    discord::{self, BotDeps, Conversations, DiscordError, DiscordSettings, Rights},
+    discord::{self, BotDeps, Conversations, DiscordError, DiscordSettings, Rights, SignInQuestions},
     oauth::ProviderError,
     secret::Scrubber,
 };
@@ -52,14 +52,17 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     // The rights are unknown until the bot reaches Discord, and an unknown right opens nothing.
     let rights = Rights::new(&discord, settings.clock.clone());
     let pages = serve_sign_in_pages(&settings, &broker, Arc::new(rights.clone()), &shutdown).await?;
-    let tokens = WorkerTokens::new(broker.clone(), Arc::new(rights.clone()));
+    let questions = SignInQuestions::default();
+    let tokens =
+        WorkerTokens::new(broker.clone(), Arc::new(rights.clone())).asking(Arc::new(questions.clone()));
     let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let scrubber = Scrubber::of_process().clone();
     let workers = match settings.agents.clone() {
         Some(agents) => Some(create_workers(agents, capabilities, tokens.clone(), &conversations).await?),
         None => None,
     };
-    let inject = workers.as_ref().map(|workers| serve_inject(&settings, workers, tokens)).transpose()?;
+    let inject =
+        workers.as_ref().map(|workers| serve_inject(&settings, workers, tokens.clone())).transpose()?;
     let upkeep = workers.clone().map(|workers| tokio::spawn(async move { workers.keep_folders().await }));
     let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
     let keepalive = keep_alive(broker.clone(), workers.clone(), Arc::new(rights.clone()));
@@ -67,7 +70,14 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     let choice_expiry = expire_choices(broker.clone());
     let sign_in_polls = poll_sign_ins(broker.clone(), Arc::new(rights.clone()));
     let discovery = keep_discovered(broker.clone());
-    let deps = BotDeps { conversations, broker: broker.clone(), workers: workers.clone(), scrubber, rights };
+    let deps = BotDeps {
+        conversations,
+        broker: broker.clone(),
+        workers: workers.clone(),
+        scrubber,
+        rights,
+        questions,
+    };
     let bot = discord::run(discord, deps, connected, shutdown.clone());
     let mut bot = tokio::spawn(bot);
     let (outcome, defect) = tokio::select! {
@@ -76,6 +86,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
         () = signals.next() => (None, None),
     };
     tracing::info!("ending after the work that is under way; a second signal ends the process at once");
+    tokens.end_owner_waits();
     let orderly_end = async {
         if let (Some(workers), Some(Some(inject))) = (&workers, &inject) {
             workers.refuse_prompts();

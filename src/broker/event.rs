@@ -13,6 +13,8 @@ pub enum Event {
     /// This process no longer finishes a sign-in of this tenant. Its result, if any, was published
     /// before.
     SignInConcluded(Tenant),
+    /// The user pasted the provider's answer that the access was denied. The sign-in stays open.
+    Denied(Tenant),
     /// A choice was not made in time; the session stays.
     Lapsed(Kept),
     /// The provider ended a session, and its user has not been notified.

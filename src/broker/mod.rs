@@ -36,6 +36,7 @@ mod lease;
 mod mcp;
 mod mcp_state;
 mod metrics;
+mod owner_questions;
 mod owner_rights;
 mod probe;
 mod refresh;
@@ -56,6 +57,7 @@ pub use error::{FinishError, TokenError, is_from_a_wrong_endpoint};
 pub use event::Event;
 pub use lease::{Lease, LeaseSource, TokenJson};
 pub use metrics::{BrokerMetrics, Durations, durations};
+pub use owner_questions::{LONGEST_OWNER_WAIT, OwnerQuestions, OwnerRefusal, OwnerWait, OwnerWaitError};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
 pub use probe::{PATIENCE, Probing, distrust_probes, probe_lease, probed_token};
 pub use rescue::{RestoreError, Restored};
@@ -127,6 +129,7 @@ struct Inner {
     probes: DashMap<Tenant, Arc<tokio::sync::Mutex<()>>>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
     finishing: DashMap<Tenant, usize>,
+    sign_in_gates: sign_in::SignInGates,
     /// Sign-ins that wait for a choice, as this process has seen them.
     watched: DashMap<(Tenant, Lineage), Watch>,
     /// The sign-ins that are over and left no answer in their journal.
@@ -166,6 +169,7 @@ impl Broker {
             noting: DashMap::new(),
             probes: DashMap::new(),
             finishing: DashMap::new(),
+            sign_in_gates: sign_in::SignInGates::default(),
             watched: DashMap::new(),
             looked_at: DashMap::new(),
             unsaved: DashMap::new(),

@@ -15,7 +15,8 @@
 //!    member, and that server has a session, the worker gets the token of that session,
 //!    `guild:<server>`.
 //! 6. If neither session exists, the owner's tenant counts, so that the error asks the owner to
-//!    sign in.
+//!    sign in. A request that may wait asks by the bot ([`OwnerWait`]), and each later attempt of it
+//!    follows this rule anew.
 //! 7. A worker that has reported a token does not get it again for ten minutes. Others still do,
 //!    until the report is confirmed. A conversation forces at most one refresh in ten minutes, and
 //!    its further reports in that time do nothing. A 401 that the injecting proxy meets is a report
@@ -32,8 +33,11 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
-    Broker, DEFAULT_MIN_TTL, Lease, OwnerRights, RightsError, TokenError,
+    Broker, DEFAULT_MIN_TTL, Lease, OwnerQuestions, OwnerRights, OwnerWait, RightsError, TokenError,
+    WithoutBot,
     reports::{Reporter, Reports},
 };
 use crate::{
@@ -51,6 +55,9 @@ pub struct WorkerTokens {
     broker: Broker,
     reports: Arc<Reports>,
     rights: Arc<dyn OwnerRights>,
+    questions: Arc<dyn OwnerQuestions>,
+    /// Ends the waits for owners.
+    ending: CancellationToken,
 }
 
 /// The right of one worker to one tenant's tokens. Only [`WorkerTokens::entitlement`] creates it.
@@ -88,9 +95,42 @@ pub enum WorkerTokenError {
 // === impl WorkerTokens ===
 
 impl WorkerTokens {
-    /// Takes the broker, and the rights of the owners.
+    /// Takes the broker, and the rights of the owners. No owner can be asked to sign in.
     pub fn new(broker: Broker, rights: Arc<dyn OwnerRights>) -> Self {
-        Self { broker, reports: Arc::default(), rights }
+        let (questions, ending) = (Arc::new(WithoutBot), CancellationToken::new());
+        Self { broker, reports: Arc::default(), rights, questions, ending }
+    }
+
+    /// The same, which asks owners to sign in.
+    #[must_use]
+    pub fn asking(self, questions: Arc<dyn OwnerQuestions>) -> Self {
+        Self { questions, ..self }
+    }
+
+    /// Begins the wait of a worker of `holder` for its owner's sign-in, after an error that
+    /// [`WorkerTokenError::needs_sign_in`].
+    ///
+    /// # Errors
+    /// [`WorkerTokenError::ProviderNotAllowed`] by rule 1, or the store's error.
+    pub async fn owner_wait(
+        &self,
+        holder: &Holder,
+        provider: &ProviderId,
+    ) -> Result<OwnerWait, WorkerTokenError> {
+        OwnerWait::begin(self, holder, provider, self.ending.clone()).await
+    }
+
+    /// Ends all waits for owners, now and later, because the process is ending.
+    pub fn end_owner_waits(&self) {
+        self.ending.cancel();
+    }
+
+    pub(super) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    pub(super) fn questions(&self) -> &dyn OwnerQuestions {
+        &*self.questions
     }
 
     /// Decides which tenant's tokens a worker of `holder` gets for `provider`. The decision is a
@@ -450,14 +490,14 @@ impl From<RightsError> for WorkerTokenError {
 // === impl Candidates ===
 
 /// The tenants that may serve a worker for one provider.
-struct Candidates {
-    own: Tenant,
-    shared: Option<Tenant>,
+pub(super) struct Candidates {
+    pub(super) own: Tenant,
+    pub(super) shared: Option<Tenant>,
 }
 
 impl Candidates {
     /// Rule 1, and the tenants of rules 4 and 5.
-    fn of(holder: &Holder, provider: &ProviderId) -> Option<Self> {
+    pub(super) fn of(holder: &Holder, provider: &ProviderId) -> Option<Self> {
         if !holder.providers.contains(provider) {
             return None;
         }

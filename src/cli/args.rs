@@ -7,13 +7,17 @@ use std::{convert::Infallible, env, ffi::OsString, path::PathBuf, str::FromStr, 
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{Exit, Failure, config_init::InitArgs, demand::parse_scope, parse_duration};
+use super::{
+    Failure,
+    config_init::InitArgs,
+    demand::parse_scope,
+    exec_args::{ExecArgs, acting_principal},
+    parse_duration,
+};
 use crate::{
-    broker::DEFAULT_MIN_TTL,
+    broker::{DEFAULT_MIN_TTL, LONGEST_OWNER_WAIT},
     ids::{Principal, ProviderId, Tenant},
-    net::is_loopback,
     session::GrantKind,
-    tools::Way,
 };
 
 /// Signs users in to OAuth providers and hands out fresh access tokens.
@@ -130,87 +134,6 @@ pub enum Command {
         /// The file to lock
         path: PathBuf,
     },
-}
-
-/// Run a command whose tool is signed in by these logins, while it runs
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Exit codes: that of the command; 128 and the signal's number if a signal ended it; 126 or 127 if \
-                  it cannot be run; as for `threadkey token` if there is no login."
-)]
-pub struct ExecArgs {
-    /// The providers whose logins the command gets
-    #[arg(required = true, value_name = "PROVIDER")]
-    pub providers: Vec<ProviderId>,
-    /// The principal that the sessions belong to: user:ID, guild:ID (Discord ids) or local
-    /// [default: local]
-    #[arg(long = "as", value_name = "PRINCIPAL")]
-    pub principal: Option<Principal>,
-    /// The tool that the command is, if its name does not show it
-    #[arg(long, value_name = "NAME")]
-    pub tool: Option<String>,
-    /// How the tool gets its token: hook (it runs threadkey), inject (a proxy puts the token in) or file
-    /// [default: the first one that the tool and the provider have]
-    #[arg(long, value_name = "hook|inject|file", value_parser = parse_way)]
-    pub way: Option<Way>,
-    /// The address of the API, for a provider that is not the tool's vendor
-    #[arg(long, value_name = "URL", value_parser = parse_base_url)]
-    pub base_url: Option<String>,
-    /// The model that the tool uses
-    #[arg(long, value_name = "NAME")]
-    pub model: Option<String>,
-    /// The command and its arguments, after `--`
-    #[arg(last = true, required = true, value_name = "CMD")]
-    pub command: Vec<OsString>,
-}
-
-impl ExecArgs {
-    /// Returns the principal of the logins.
-    ///
-    /// # Errors
-    /// See [`acting_principal`].
-    pub fn principal(&self) -> Result<Principal, Failure> {
-        acting_principal(self.principal)
-    }
-}
-
-/// The variable that names the principal where `--as` is missing. `exec` sets it for the commands that it
-/// runs, and their hooks.
-pub const AS_VARIABLE: &str = "THREADKEY_AS";
-
-/// Returns the principal of a command outside a worker: that of `--as`, of the environment, or `local`.
-///
-/// # Errors
-/// When the environment names none.
-pub fn acting_principal(given: Option<Principal>) -> Result<Principal, Failure> {
-    match (given, env::var(AS_VARIABLE)) {
-        (Some(given), _) => Ok(given),
-        (None, Ok(text)) if !text.is_empty() => text
-            .parse()
-            .map_err(|error| Failure::new(Exit::Usage, format!("the variable {AS_VARIABLE}: {error}"))),
-        (None, _) => Ok(Principal::Local),
-    }
-}
-
-fn parse_way(text: &str) -> Result<Way, &'static str> {
-    Way::ALL.into_iter().find(|way| way.as_str() == text).ok_or("write hook, inject or file")
-}
-
-/// Checks an address to which a tool sends a token.
-fn parse_base_url(text: &str) -> Result<String, &'static str> {
-    let problem = "it must be https://…, or http:// on this machine, because each request carries a token";
-    let url = url::Url::parse(text).map_err(|_| problem)?;
-    let is_safe = url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url);
-    let is_plain = url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    if !url.has_host() || !is_safe {
-        return Err(problem);
-    }
-    is_plain
-        .then(|| text.trim_end_matches('/').to_owned())
-        .ok_or("it must have no user name, query or fragment")
 }
 
 /// Be an MCP server on standard input and output that forwards to a provider's server, with its login
@@ -408,6 +331,10 @@ pub struct TokenArgs {
     /// lives shorter is printed with a warning [default: 60s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub min_ttl: Option<Duration>,
+    /// In a worker, how long its owner may take to sign in if there is no session; the owner is asked on
+    /// Discord. At most 5m. Elsewhere there is no owner to ask, and the error has the command that signs in
+    #[arg(long, value_name = "DURATION", value_parser = parse_wait, conflicts_with = "rejected")]
+    pub wait: Option<Duration>,
     /// `-`: read a token from standard input that a resource rejected before it expired; print
     /// another one
     #[arg(long, value_name = "-", conflicts_with = "min_ttl")]
@@ -429,6 +356,16 @@ pub struct TokenArgs {
     /// With --format git-credential: get, store or erase, which git appends
     #[arg(value_name = "OPERATION", requires = "provider")]
     pub operation: Option<String>,
+}
+
+/// Parses the time for which the owner of a worker may be waited for.
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    let wait = parse_duration(text).map_err(|error| error.to_string())?;
+    if wait > LONGEST_OWNER_WAIT {
+        let longest = LONGEST_OWNER_WAIT.as_secs() / 60;
+        return Err(format!("an owner is waited for {longest}m at most; ask again after that"));
+    }
+    Ok(wait)
 }
 
 impl TokenArgs {

@@ -13,6 +13,7 @@ pub mod config_init;
 mod demand;
 pub mod detached_refresh;
 mod duration;
+mod exec_args;
 mod exec_credential;
 mod exit;
 pub mod git_credential;
@@ -35,11 +36,11 @@ pub mod token;
 pub mod worker;
 
 pub use args::{
-    AS_VARIABLE, AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, ExecArgs, LogFormat,
-    LoginArgs, LogoutArgs, McpArgs, RefreshArgs, RefreshHintArgs, StartArgs, StatusArgs, TokenArgs,
-    UnknownLogFormat, acting_principal,
+    AuthArgs, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, LogFormat, LoginArgs, LogoutArgs,
+    McpArgs, RefreshArgs, RefreshHintArgs, StartArgs, StatusArgs, TokenArgs, UnknownLogFormat,
 };
 pub use duration::{DurationError, parse_duration};
+pub use exec_args::{AS_VARIABLE, ExecArgs, acting_principal};
 pub use exit::{Exit, ExitError, Failure};
 pub use output::{json_line, print_notice, print_result, read_input, stdin_is_terminal};
 pub use status::duration_text;

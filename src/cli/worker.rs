@@ -41,8 +41,8 @@ pub async fn run(args: &TokenArgs) -> Result<(), Failure> {
     let answer = match &job.rejected {
         Some(rejected) => client.rejected(provider, rejected).await?,
         None => {
-            let (min_ttl, probe) = (Some(args.min_ttl()), args.probe);
-            client.token(provider, TokenQuery { min_ttl, probe, ..TokenQuery::default() }).await?
+            let (min_ttl, wait, probe) = (Some(args.min_ttl()), args.wait, args.probe);
+            client.token(provider, TokenQuery { min_ttl, wait, probe }).await?
         }
     };
     print(&lease(answer)?, args, &job.output)
@@ -85,11 +85,13 @@ impl ExitError for TokenClientError {
 /// Returns the exit code for an error code of the token API: the same as outside a worker.
 fn exit_from_code(code: &str) -> Exit {
     match code {
-        "no_session" => Exit::NoSession,
+        "no_session" | "authorization_denied" => Exit::NoSession,
         "session_ended" => Exit::Ended,
-        "provider_unavailable" | "refresh_in_progress" | "too_many_requests" | "rights_unknown" => {
-            Exit::Later
-        }
+        "provider_unavailable"
+        | "refresh_in_progress"
+        | "too_many_requests"
+        | "rights_unknown"
+        | "authorization_timeout" => Exit::Later,
         "store_unavailable" => Exit::Store,
         "unauthorized"
         | "provider_not_allowed"
@@ -122,6 +124,8 @@ mod tests {
             ("not_entitled", 2),
             ("rights_unknown", 5),
             ("no_session", 3),
+            ("authorization_denied", 3),
+            ("authorization_timeout", 5),
             ("session_ended", 4),
             ("refresh_in_progress", 5),
             ("too_many_requests", 5),

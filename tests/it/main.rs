@@ -29,6 +29,7 @@ mod discord_held_prompts;
 mod discord_logout;
 mod discord_notices;
 mod discord_outage;
+mod discord_questions;
 mod discord_rig;
 mod discord_talk;
 mod discord_voice;

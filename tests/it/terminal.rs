@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::{
-    authserver::{self, AuthServer},
+    authserver::{self, AuthServer, Lifetimes},
     program::{Ended, Home},
 };
 
@@ -25,6 +25,7 @@ impl Terminal {
     /// Signs in. `more` stands after the provider's own section. The program's clock stands still.
     async fn start(more: &str) -> Self {
         let server = AuthServer::start(authserver::Options::default()).await;
+        server.set_lifetimes(Lifetimes { access_token: Duration::from_secs(3600), ..Lifetimes::default() });
         let home = Home::new(&server.config_toml("acme"));
         let now = server.now_ms() / 1000;
         home.set_time(now);

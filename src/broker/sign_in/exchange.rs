@@ -72,7 +72,9 @@ impl Broker {
         code: &AuthorizationCode,
     ) -> Result<Landed, FinishError> {
         let id = &tenant.provider;
+        let gate = self.inner.sign_in_gates.pass(tenant).await;
         let lock = self.inner.store.try_lock(tenant, Purpose::SignIn).await?;
+        drop(gate);
         let Some(mut lock) = lock else {
             return Err(match self.inner.store.lock_holder(tenant, Purpose::SignIn).await {
                 Some(holder) => FinishError::Held { provider: id.clone(), holder },
@@ -426,6 +428,9 @@ impl Broker {
         tenant: &Tenant,
     ) -> Result<RecoveredSignIn, StoreError> {
         let Some(provider) = self.inner.providers.get(&tenant.provider) else {
+            return Ok(RecoveredSignIn::Later);
+        };
+        let Some(_gate) = self.inner.sign_in_gates.try_pass(tenant) else {
             return Ok(RecoveredSignIn::Later);
         };
         let Some(mut lock) = self.inner.store.try_lock(tenant, Purpose::SignIn).await? else {
