@@ -83,7 +83,7 @@ async fn main() -> ExitCode {
     if failed == 0 && !rows.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs the three turns of a tool, and returns what was wrong.
+/// Runs the three turns of a tool, and returns the problems.
 async fn try_tool(cases: &Cases, case: &Case, packages: &Packages) -> Vec<String> {
     let rig = Rig::new(|vendors| cases.config(case, vendors, packages)).await;
     let (stop, watching) = Watched::start();
@@ -103,7 +103,7 @@ async fn try_tool(cases: &Cases, case: &Case, packages: &Packages) -> Vec<String
     problems
 }
 
-/// Runs the steps by `threadkey exec` as one command. Returns what was wrong, and the output.
+/// Runs the steps by `threadkey exec` as one command. Returns the problems and the output.
 async fn by_exec(
     rig: &Rig,
     cases: &Cases,
@@ -147,7 +147,7 @@ async fn by_exec(
     (problems, log)
 }
 
-/// Runs the turns in a thread of the bot. Returns what was wrong, and the bot's log.
+/// Runs the turns in a thread of the bot. Returns the problems and the log of the bot.
 async fn in_a_thread(rig: &Rig, case: &Case) -> (Vec<String>, String) {
     let bot = rig.run().await;
     let mut problems = turns(case, rig).await;

@@ -113,7 +113,7 @@ impl Rig {
         spent.chain(live).collect()
     }
 
-    /// Returns what is wrong after a tool has lived through two ends of its token: one early, one
+    /// Returns the problems after a tool has lived through two ends of its token: one early, one
     /// expected.
     pub(crate) fn problems(&self, watched: &Watched, case: &Case) -> Vec<String> {
         let mut found = Vec::new();
