@@ -29,6 +29,12 @@ impl Packages {
         Self { node: folder("TOOLS_NODE"), python: folder("TOOLS_PYTHON"), gh: folder("TOOLS_GH"), here }
     }
 
+    /// Returns the folder of the Python that the virtual environment links to.
+    fn interpreter(&self) -> PathBuf {
+        let program = std::fs::canonicalize(self.python.join("bin/python3")).expect("Python is there");
+        program.ancestors().nth(2).expect("it is in bin").to_owned()
+    }
+
     /// Returns the version of a package, or of a program of this name.
     pub(crate) fn version(&self, package: &str) -> String {
         let manifest = self.node.join(package).join("package.json");
@@ -120,7 +126,8 @@ impl Cases {
         let config =
             self.0.configs.get(&case.config).unwrap_or_else(|| panic!("there is no {}", case.config));
         let command = case.acp.clone().unwrap_or_else(|| crate::script::script(RUN_ONE_STEP));
-        let folders = [&packages.node, &packages.python, &packages.gh, &packages.here];
+        let interpreter = packages.interpreter();
+        let folders = [&packages.node, &packages.python, &interpreter, &packages.gh, &packages.here];
         let read = folders.map(|path| format!("{:?}", path.display().to_string())).join(", ");
         let mut text = format!(
             "{config}\n[agent]\ncommand = [\"/bin/sh\", \"-c\", {command:?}]\nproviders = [\"acme\"]\nroot = \"workers\"\n\
