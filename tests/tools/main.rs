@@ -4,7 +4,6 @@
 //! Each tool runs against a look-alike of its vendor, which takes only the live token. This prints a table.
 #![expect(
     clippy::disallowed_methods,
-    clippy::disallowed_types,
     reason = "the tests' own files, threads and processes are not the program's"
 )]
 

@@ -27,8 +27,6 @@ use crate::support::git_server::{self, Repositories};
 
 /// The prompt with this word makes the model ask for a shell call, and with that its token dies.
 pub(crate) const ASKS_FOR_A_SHELL_CALL: &str = "SHELLCALL";
-/// After the answer to a prompt with this word, the token is expired for the vendor and for threadkey.
-pub(crate) const EXPIRES_AFTERWARDS: &str = "EXPIREAFTERWARDS";
 /// The command of the shell call, and its output.
 pub(crate) const COMMAND: &str = "printf 'shell-%d' 42";
 /// The model's answer to the output of the shell call.
@@ -174,12 +172,7 @@ impl Shared {
                 self.tokens.end_early();
                 Reaction::Call
             }
-            Turn::Prompt(text) => {
-                if has_tools && text.contains(EXPIRES_AFTERWARDS) {
-                    self.tokens.expire();
-                }
-                Reaction::Say(PLAIN_ANSWER)
-            }
+            Turn::Prompt(_) => Reaction::Say(PLAIN_ANSWER),
         }
     }
 }
