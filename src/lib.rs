@@ -23,6 +23,7 @@
 //! | 2 | [`agent`] | the agent processes of conversations, and their sandbox |
 //! | 3 | [`broker`] | one refresh for each tenant, and sign-ins from start to end |
 //! | 4 | [`discord`], [`api`], [`cli`] | the three interfaces |
+//! | 4 | [`hooks`] | the operator's commands after events of logins |
 //! | 5 | [`config`], [`app`] | the configuration; the assembly of all parts |
 //! | 6 | [`entry`] | the program: from arguments to an exit code |
 //!
@@ -280,6 +281,10 @@
 //!   proxy](../../../adr/0055-a-hook-tries-its-token-first-and-exec-owns-a-proxy.md)
 //! - [56. An agent waits for its owner, and one question serves all
 //!   waits](../../../adr/0056-an-agent-waits-for-its-owner-and-one-question-serves-all-waits.md)
+//! - [57. The process that makes a change runs its
+//!   hook](../../../adr/0057-the-process-that-makes-a-change-runs-its-hook.md)
+//! - [58. reqwest gets tokens from a
+//!   middleware](../../../adr/0058-reqwest-gets-tokens-from-a-middleware.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");
@@ -292,6 +297,7 @@ pub mod cli;
 pub mod config;
 pub mod discord;
 pub mod entry;
+pub mod hooks;
 pub mod ids;
 pub mod net;
 pub mod oauth;

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     folders::{MARKER, PARTS, SOCKETS, WorkerFolders, is_folder_name, mark, new_name},
-    tool_files::remove_left,
+    tool_files::{LIST, remove_left},
 };
 use crate::{
     ids::Snowflake,
@@ -179,6 +179,7 @@ fn remove(own: &Path, used: UnixTime, now: UnixTime) -> io::Result<bool> {
         folder_tree::remove_contents(&own.join(part))?;
         folder_tree::remove_empty(&own.join(part))?;
     }
+    files::remove(&own.join(LIST))?;
     files::remove(&marker)?;
     folder_tree::remove_empty(own)?;
     Ok(true)

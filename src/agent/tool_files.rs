@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// The file in a worker's folder with the paths of its files with a secret, one a line.
-const LIST: &str = "secret-files";
+pub(super) const LIST: &str = "secret-files";
 /// The remaining life at which a token is replaced, if no change of the store came before.
 const AHEAD: Duration = Duration::from_secs(60);
 /// The longest pause between two looks at the clock while a token has an end.
@@ -328,6 +328,8 @@ impl Inner {
             return Ok(());
         }
         let scrubber = Scrubber::of_process();
+        // The worker may pass a token on, so it stays known for a while after the file is gone.
+        tokens.iter().for_each(|token| scrubber.note(token.access_token.expose()));
         let pins = tokens.iter().map(|token| scrubber.pin(token.access_token.expose())).collect();
         let file = self.home.replace(path, text.expose().as_bytes())?;
         state.written.insert(path.to_owned(), WrittenFile { tokens, file, pins });

@@ -291,8 +291,9 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "content_too_large", detail)
     }
 
-    /// `lines` has the state of each part.
+    /// `lines` has the state of each part, or nothing for a caller who may not see it.
     pub(super) fn not_ready(lines: &str) -> Self {
+        let lines = if lines.is_empty() { "not ready" } else { lines };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", lines)
             .retry_after(RETRY_AFTER_STORE_ERROR)
     }

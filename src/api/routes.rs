@@ -10,7 +10,7 @@ use axum::{
     body::Body,
     extract::{MatchedPath, Path, RawQuery, Request, State},
     http::{HeaderMap, HeaderValue, header},
-    middleware::{Next, from_fn, from_fn_with_state},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use tokio::time::Instant;
@@ -59,14 +59,11 @@ pub fn document() -> OpenApi {
 /// Builds all routes, for requests that arrive this way.
 pub(super) fn router(api: Api, via: Via) -> Router {
     let (routes, document) = documented().split_for_parts();
-    let counted = from_fn_with_state(api.metrics.clone(), counted);
+    let common = Common { metrics: api.metrics.clone(), via, document: Arc::new(document) };
     routes
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .layer(counted)
-        .layer(from_fn(never_stored))
-        .layer(Extension(via))
-        .layer(Extension(Arc::new(document)))
+        .layer(from_fn_with_state(Arc::new(common), around))
         .with_state(api)
 }
 
@@ -241,17 +238,23 @@ impl Api {
     }
 }
 
-/// Counts each request by its route, never by its path, which may name anything.
-async fn counted(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
-    let started = Instant::now();
-    let response = next.run(request).await;
-    metrics.count_request(route.as_deref().unwrap_or("none"), response.status(), started.elapsed());
-    response
+/// The parts of the process that every request needs.
+struct Common {
+    metrics: Arc<Metrics>,
+    via: Via,
+    document: Arc<OpenApi>,
 }
 
-async fn never_stored(request: Request, next: Next) -> Response {
+/// Does the work that is common to all routes. It is one layer, because each layer costs each request
+/// two allocations. A request is counted by its route, never by its path, which may name anything.
+async fn around(State(common): State<Arc<Common>>, mut request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    request.extensions_mut().insert(common.via);
+    request.extensions_mut().insert(common.document.clone());
+    let started = Instant::now();
     let mut response = next.run(request).await;
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    common.metrics.count_request(route, response.status(), started.elapsed());
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

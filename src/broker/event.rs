@@ -24,6 +24,16 @@ pub enum Event {
         /// The provider's error code.
         code: String,
     },
+    /// A user has chosen a sign-in with another account, and it is the session now.
+    Switched(SignedIn),
+    /// A session that had ended or was stuck works again: by a refresh, or by a sign-in that was
+    /// published before.
+    Recovered {
+        /// The tenant.
+        tenant: Tenant,
+        /// The error code of its end, or [`Session::STUCK`](crate::session::Session::STUCK).
+        code: String,
+    },
     /// The provider refuses a session for hours without a verdict.
     Stuck(Tenant),
     /// A caller reported that a resource rejected the current access token. No refresh brings another

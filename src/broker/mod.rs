@@ -69,7 +69,7 @@ pub use sign_in::{
 pub use start_error::StartError;
 pub use status::{AccessState, RefreshState, SessionState, SharedLogin, Status, Trouble, Unnotified};
 pub use stored_token::{StoredToken, TokenPolicy};
-pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
+pub use worker_tokens::{Entitlement, GrantInUse, WorkerTokenError, WorkerTokens};
 
 use std::{
     sync::{Arc, OnceLock},
@@ -204,6 +204,11 @@ impl Broker {
     /// The time of the broker's clock.
     pub fn now(&self) -> UnixTime {
         self.inner.now()
+    }
+
+    /// The broker's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
     }
 
     /// The configured providers.

@@ -22,6 +22,9 @@
 //!    its further reports in that time do nothing. A 401 that the injecting proxy meets is a report
 //!    that takes the token from no request: one endpoint may refuse every token.
 //! 8. The scrubber knows every token before it leaves, so that no text and no log shows it.
+//! 9. A request that the injecting proxy forwards uses the token until its answer ends. It ends
+//!    earlier once the owner or the server loses the right of rule 3 or 5, or the session that it
+//!    began with is gone or replaced ([`GrantInUse`]).
 //!
 //! Operator keys have scopes of their own, and of this rule the limits of 7 alone.
 //!
@@ -42,10 +45,11 @@ use super::{
 };
 use crate::{
     agent::{Conversation, Holder, Served, TokenChanges, TokenRefusal, TokenSource},
-    ids::{Principal, ProviderId, Tenant, UnixTime},
+    ids::{Lineage, Principal, ProviderId, Tenant, UnixTime},
     secret::{AccessToken, Fingerprint, Scrubber},
     session::Wish,
     store::{ChangeNotices, StoreError},
+    sys::clock::Clock,
     tools::TokenValues,
 };
 
@@ -66,6 +70,14 @@ pub struct Entitlement<'a> {
     tenant: Tenant,
     /// The conversation of the worker. A command in a terminal has none.
     conversation: Option<Conversation>,
+}
+
+/// The grant that a forwarded request of a worker uses: a sign-in of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantInUse {
+    tenant: Tenant,
+    /// The sign-in; `None` for a token of the environment.
+    lineage: Option<Lineage>,
 }
 
 /// The reason why a worker gets no token.
@@ -176,6 +188,58 @@ impl WorkerTokens {
                 Ok(Entitlement { tokens: self, tenant, conversation: None })
             }
         }
+    }
+
+    /// Checks that a party may still use a grant. A later sign-in of the same tenant is another grant.
+    ///
+    /// # Errors
+    /// The reason why it may not, or the store's error.
+    pub async fn check_grant(&self, served: &Served, grant: &GrantInUse) -> Result<(), WorkerTokenError> {
+        let GrantInUse { tenant, lineage } = grant;
+        let conversation = match served {
+            Served::Worker(holder) => Some(&holder.conversation),
+            Served::Terminal { .. } => None,
+        };
+        self.check_right(conversation, tenant).await?;
+        if self.lineage(tenant).await? == *lineage {
+            return Ok(());
+        }
+        Err(TokenError::NoSession(tenant.clone()).into())
+    }
+
+    /// Checks the right of a conversation's owner to a tenant's tokens. A command in a terminal has no
+    /// conversation, and its user may read the store.
+    async fn check_right(
+        &self,
+        conversation: Option<&Conversation>,
+        tenant: &Tenant,
+    ) -> Result<(), WorkerTokenError> {
+        let Some(conversation) = conversation else { return Ok(()) };
+        let standing = self.rights.of(conversation).await?;
+        if matches!(tenant.principal, Principal::Guild(_)) && !standing.shares {
+            return Err(WorkerTokenError::NotEntitled);
+        }
+        Ok(())
+    }
+
+    /// The clock of the rights and the sessions.
+    pub fn clock(&self) -> &Clock {
+        self.broker.clock()
+    }
+
+    /// Subscribes to the changes after which a grant may be gone.
+    pub fn changes(&self) -> ChangeNotices {
+        self.broker.changes()
+    }
+
+    /// The sign-in that the tenant's tokens come from; `None` for a token of the environment.
+    async fn lineage(&self, tenant: &Tenant) -> Result<Option<Lineage>, TokenError> {
+        if self.broker.environment_variable(tenant).is_some() {
+            return Ok(None);
+        }
+        let entry = self.broker.inner.store.read(&self.broker.source_of(tenant)).await?;
+        let session = entry.session.ok_or_else(|| TokenError::NoSession(tenant.clone()))?;
+        Ok(Some(session.lineage))
     }
 
     /// Whether a worker of `holder` gets the tokens of `tenant`.
@@ -404,6 +468,15 @@ impl Entitlement<'_> {
         &self.tenant
     }
 
+    /// Returns the grant that a token comes from now.
+    ///
+    /// # Errors
+    /// [`TokenError::NoSession`], or the store's error.
+    pub async fn grant(&self) -> Result<GrantInUse, WorkerTokenError> {
+        let lineage = self.tokens.lineage(&self.tenant).await?;
+        Ok(GrantInUse { tenant: self.tenant.clone(), lineage })
+    }
+
     /// Returns a token, as [`Broker::token`] does.
     ///
     /// # Errors
@@ -467,12 +540,7 @@ impl Entitlement<'_> {
 
     /// Rules 3 and 8.
     async fn hand_out(&self, lease: Lease) -> Result<Lease, WorkerTokenError> {
-        if let Some(conversation) = &self.conversation {
-            let standing = self.tokens.rights.of(conversation).await?;
-            if matches!(self.tenant.principal, Principal::Guild(_)) && !standing.shares {
-                return Err(WorkerTokenError::NotEntitled);
-            }
-        }
+        self.tokens.check_right(self.conversation.as_ref(), &self.tenant).await?;
         Scrubber::of_process().note(lease.access_token.expose());
         Ok(lease)
     }

@@ -1,6 +1,6 @@
 //! The arguments of `threadkey exec`, and the principal of a command outside a worker.
 
-use std::{env, ffi::OsString};
+use std::{collections::BTreeSet, env, ffi::OsString};
 
 use clap::Args;
 
@@ -44,6 +44,12 @@ pub struct ExecArgs {
 }
 
 impl ExecArgs {
+    /// Returns the providers, each once.
+    pub fn providers(&self) -> Vec<ProviderId> {
+        let mut seen = BTreeSet::new();
+        self.providers.iter().filter(|id| seen.insert(*id)).cloned().collect()
+    }
+
     /// Returns the principal of the logins.
     ///
     /// # Errors

@@ -105,8 +105,8 @@ impl Below {
     }
 
     /// Opens the folders of a path, one below the other. Returns the last one, or `None` without any.
-    fn walk<'a>(
-        &'a self,
+    fn walk(
+        &self,
         folders: &[&str],
         open: impl Fn(BorrowedFd<'_>, &str) -> io::Result<OwnedFd>,
     ) -> io::Result<Option<OwnedFd>> {
@@ -224,40 +224,35 @@ mod tests {
 
     #[test]
     fn thousands_of_writes_beside_swaps_for_symlinks_change_nothing_outside() {
-        use std::sync::atomic::{AtomicBool, Ordering};
+        use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
         let around = tempfile::tempdir().expect("a folder");
         let (home, outside) = (around.path().join("home"), around.path().join("outside"));
         fs::create_dir_all(home.join("a/b")).expect("made");
         fs::create_dir_all(outside.join("b")).expect("made");
         fs::write(outside.join("b/file"), "outside").expect("written");
         let below = Below::open(&home).expect("opened");
-        let is_done = AtomicBool::new(false);
+        let (is_done, swaps) = (AtomicBool::new(false), AtomicUsize::new(0));
         let (a, away) = (home.join("a"), home.join("away"));
-        let written = std::thread::scope(|scope| {
-            let swaps = scope.spawn(|| {
-                let mut swaps = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
                 while !is_done.load(Ordering::Relaxed) {
                     // A write may have made the folder anew.
                     if fs::rename(&a, &away).is_ok() && symlink(&outside, &a).is_ok() {
-                        swaps += 1;
+                        swaps.fetch_add(1, Ordering::Relaxed);
                     }
                     let _ = fs::remove_file(&a);
                     let _ = fs::rename(&away, &a);
-                    let _ =
-                        folder_tree::remove_contents(&away).and_then(|()| folder_tree::remove_empty(&away));
+                    let _ = folder_tree::remove_contents(&away);
+                    let _ = folder_tree::remove_empty(&away);
                 }
-                swaps
             });
             let mut written = 0;
-            while written < 3000 {
+            while written < 3000 || swaps.load(Ordering::Relaxed) < 3000 {
                 written += usize::from(below.replace(Path::new("a/b/file"), b"own").is_ok());
                 let _ = below.remove(Path::new("a/b/file"));
             }
             is_done.store(true, Ordering::Relaxed);
-            assert!(swaps.join().expect("the thread ends") > 1000, "there were swaps");
-            written
         });
-        assert_eq!(written, 3000);
         assert_eq!(fs::read(outside.join("b/file")).expect("read"), b"outside");
         assert_eq!(fs::read_dir(outside.join("b")).expect("a folder").count(), 1);
         assert_eq!(fs::read_dir(&outside).expect("a folder").count(), 1);

@@ -10,6 +10,8 @@
 mod git;
 mod hostile;
 mod replay;
+mod rights;
+mod upstream;
 mod worker;
 
 pub(crate) use git::GitServer;

@@ -34,6 +34,7 @@ mod discord_rig;
 mod discord_talk;
 mod discord_voice;
 mod discovery;
+mod drain;
 mod e2e;
 mod earlier_version;
 mod fair;
@@ -42,6 +43,7 @@ mod find_session;
 mod fixtures;
 #[cfg(target_os = "linux")]
 mod foreign_owner;
+mod hooks;
 mod hostile_environment;
 mod identity;
 mod independence;
@@ -50,6 +52,8 @@ mod keepalive;
 mod login;
 mod login_terminal;
 mod lookalike;
+#[cfg(target_os = "linux")]
+mod many_connections;
 mod mcp;
 mod model;
 mod network;

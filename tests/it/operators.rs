@@ -2,6 +2,7 @@
 
 mod document;
 mod metrics;
+mod program;
 mod tcp;
 
 use serde_json::json;

@@ -21,6 +21,9 @@ const WAIT: Duration = Duration::from_secs(30);
 const TOKEN_FILE: &str = ".config/acme/token.json";
 const CLAUDE_FILE: &str = ".claude/.credentials.json";
 
+/// The files of its tools that have no secret.
+const SETTINGS: [&str; 2] = [".codex/config.toml", ".config/gh/config.yml"];
+
 /// An agent with a hook, a file of a tool, and files of its own.
 fn agent(on_prompt: &str) -> String {
     scripted_agent(on_prompt)
@@ -91,7 +94,7 @@ impl Rig {
     /// Refreshes the session from a terminal, in another process.
     async fn refresh(&self) {
         let principal = self.team.alice.principal();
-        let ended = self.team.home.run(&["token", "acme", "--as", &principal.to_string()]).await;
+        let ended = self.team.home.run(&["token", "acme", "--as", &principal]).await;
         assert_eq!(ended.code, 0, "{ended:?}");
     }
 }
@@ -155,7 +158,7 @@ done_with end_turn"#;
     let Rig { team, bot, home, .. } = rig;
     assert_eq!(bot.stop().await.code, 0);
     let left: Vec<_> = texts_below(&home).into_iter().map(|(path, _)| path).collect();
-    assert_eq!(left, [home.join(".codex/config.toml")], "only the folders and the settings are kept");
+    assert_eq!(left, SETTINGS.map(|path| home.join(path)), "only the folders and the settings are kept");
     assert!(!home.with_file_name("secret-files").exists());
     drop(team);
 }
@@ -170,7 +173,7 @@ async fn files_that_a_killed_bot_leaves_are_removed_at_its_next_start() {
     assert!(home.join(TOKEN_FILE).exists(), "the test is about files that are left");
     let again = team.run().await;
     let left: Vec<_> = texts_below(&home).into_iter().map(|(path, _)| path).collect();
-    assert_eq!(left, [home.join(".codex/config.toml")]);
+    assert_eq!(left, SETTINGS.map(|path| home.join(path)));
     assert_eq!(again.stop().await.code, 0);
 }
 

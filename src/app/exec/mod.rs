@@ -38,7 +38,7 @@ use crate::{
     api::InjectServer,
     broker::{Broker, TokenError, WithoutBot, WorkerTokens},
     cli::{AS_VARIABLE, ExecArgs, Exit, Failure, git_credential::GitHost, print_notice},
-    ids::{Principal, Tenant},
+    ids::{Principal, ProviderId, Tenant},
     net::is_loopback,
     oauth::ProviderError,
     sys::{
@@ -123,7 +123,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn run(&self, program: &Path, name: &OsString, signals: &mut PassedSignals) -> Result<u8, Failure> {
         let tenants: Vec<Tenant> =
-            self.args.providers.iter().map(|id| Tenant::new(id.clone(), self.principal)).collect();
+            self.args.providers().into_iter().map(|id| Tenant::new(id, self.principal)).collect();
         // The login is there before anything is made.
         let tokens = async {
             for tenant in &tenants {
@@ -215,7 +215,7 @@ impl Run<'_> {
             let path = tree.path().join(format!("{}.sock", name.as_str()));
             Some((name, path))
         });
-        let serves = Served::Terminal { principal: self.principal, providers: self.args.providers.clone() };
+        let serves = Served::Terminal { principal: self.principal, providers: self.args.providers() };
         let (sockets, open, process) = (sockets.collect(), BTreeSet::new(), Arc::default());
         let access = server.open(InjectWorker { serves, voided: ended, sockets, open, process }).await;
         let access = access.map_err(internal("the injecting proxy cannot be opened"))?;
@@ -347,18 +347,18 @@ fn report(reported: &mut String, problem: &str) {
 
 /// Returns the providers with the facts that the plan needs.
 fn named(settings: &AppSettings, args: &ExecArgs) -> Vec<Named> {
-    let named = |id: &crate::ids::ProviderId| {
-        let provider = settings.providers.get(id);
-        let undiscovered = settings.providers.undiscovered(id);
+    let named = |id: ProviderId| {
+        let provider = settings.providers.get(&id);
+        let undiscovered = settings.providers.undiscovered(&id);
         let preset = provider.as_ref().and_then(|provider| provider.preset().map(str::to_owned));
         let preset = preset.or_else(|| undiscovered?.settings.preset.clone());
         let git_host = provider.as_ref().and_then(|provider| {
             let scheme = if is_loopback(provider.token_endpoint()) { "http" } else { "https" };
             Some(format!("{scheme}://{}", GitHost::of_provider(provider)?.host))
         });
-        Named { id: id.clone(), preset, git_host }
+        Named { id, preset, git_host }
     };
-    args.providers.iter().map(named).collect()
+    args.providers().into_iter().map(named).collect()
 }
 
 /// Makes the folder of this run: in memory where the system offers that, else beside the store, where no other user gets.

@@ -375,13 +375,23 @@ impl Broker {
                 Finished::Undecided(undecided) => undecided.dropped = unchosen,
             }
         }
-        self.inner.publish(match &finished {
-            Finished::SignedIn(done) => Event::SignedIn(done.clone()),
-            Finished::Undecided(undecided) => Event::Undecided(undecided.clone()),
-        });
+        match &finished {
+            Finished::SignedIn(done) => {
+                self.inner.publish(Event::SignedIn(done.clone()));
+                self.publish_recovered(done);
+            }
+            Finished::Undecided(undecided) => self.inner.publish(Event::Undecided(undecided.clone())),
+        }
         // Until here no look at the store reports the same.
         drop(finishing);
         finished
+    }
+
+    /// Publishes that a tenant whose session had ended has one that works.
+    pub(super) fn publish_recovered(&self, done: &SignedIn) {
+        if let Some(code) = done.ended.clone() {
+            self.inner.publish(Event::Recovered { tenant: done.tenant.clone(), code });
+        }
     }
 
     /// Revokes the grant of a sign-in that was cancelled or replaced during its exchange. No caller
