@@ -71,6 +71,7 @@ mod readme;
 mod real_server;
 mod rescue;
 mod rights;
+mod script;
 mod shared_logins;
 mod sign_in_pages;
 mod sources;

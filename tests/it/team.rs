@@ -217,9 +217,9 @@ pub(super) fn builtin_agent(userinfo: &str) -> String {
     )
 }
 
-/// Returns `[agent]` with an ACP agent in the shell: see [`super::workers::script`].
+/// Returns `[agent]` with an ACP agent in the shell: see [`crate::script::script`].
 pub(super) fn scripted_agent(on_prompt: &str) -> String {
-    let script = super::workers::script(on_prompt);
+    let script = crate::script::script(on_prompt);
     format!(
         "[agent]\ncommand = [\"/bin/sh\", \"-c\", {script:?}]\nproviders = [\"acme\"]\nroot = \"workers\"\n"
     )

@@ -123,6 +123,18 @@ async fn a_header_that_overrides_method_path_or_origin_is_not_forwarded() {
 }
 
 #[tokio::test]
+async fn only_an_upstream_that_echoes_its_request_shows_the_token_to_the_worker() {
+    let rig = Rig::start().await;
+    let access = rig.open().await;
+    let echoed = ask(&access, "GET /inject/acme/v1", "").await;
+    let token = rig.last().headers["authorization"].clone();
+    let token = token.strip_prefix("Bearer ").expect("a token");
+    assert!(echoed.contains(token), "this upstream echoes the headers: {echoed}");
+    let answer = ask(&access, "POST /inject/acme/echo", "Content-Length: 0\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains(token), "{answer}");
+}
+
+#[tokio::test]
 async fn a_path_that_could_leave_the_upstream_is_refused() {
     let rig = Rig::with(|upstream| {
         vec![InjectRoute { path_prefixes: vec!["/v1".to_owned()], ..route(&format!("{upstream}/api")) }]

@@ -1,0 +1,245 @@
+//! A bot, its user, an authorization server and the vendors, for one tool.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    cases::Case,
+    support::{authserver::AuthServer, program::Running},
+    team::{self, Team},
+    vendors::{Seen, Tokens, Vendors},
+};
+
+/// More than the life of an access token.
+const A_LIFE: i64 = team::AN_HOUR + 100;
+
+/// The access tokens of the authorization server, whose clock and threadkey's the test moves.
+struct Life {
+    server: AuthServer,
+    /// The clock file of threadkey, and its offset.
+    clock: OnceLock<PathBuf>,
+    offset: Mutex<i64>,
+}
+
+impl Life {
+    fn age(&self) {
+        self.server.advance(Duration::from_secs(A_LIFE.unsigned_abs()));
+    }
+}
+
+impl Tokens for Life {
+    fn is_live(&self, token: &str) -> bool {
+        self.server.is_live(token)
+    }
+
+    fn end_early(&self) {
+        self.age();
+    }
+
+    fn expire(&self) {
+        let mut offset = self.offset.lock().unwrap_or_else(PoisonError::into_inner);
+        *offset += A_LIFE;
+        let clock = self.clock.get().expect("the folder is made before a tool runs");
+        let new = clock.with_extension("new");
+        std::fs::write(&new, format!("{:+}", *offset)).expect("the clock can be written");
+        std::fs::rename(&new, clock).expect("the clock can be replaced");
+        self.age();
+    }
+}
+
+/// Everything for one tool. The user is signed in.
+pub(crate) struct Rig {
+    pub(crate) team: Team,
+    pub(crate) server: AuthServer,
+    pub(crate) vendors: Vendors,
+    life: Arc<Life>,
+    _repositories: tempfile::TempDir,
+}
+
+impl Rig {
+    /// Starts all but the bot. `config` gets the vendors, and returns the sections of the tool.
+    pub(crate) async fn new(config: impl FnOnce(&Vendors) -> String) -> Self {
+        let server = team::authserver().await;
+        let life =
+            Arc::new(Life { server: server.clone(), clock: OnceLock::new(), offset: Mutex::default() });
+        let repositories = tempfile::tempdir().expect("a folder");
+        make_repository(&repositories.path().join("acme/hello.git"));
+        let vendors = Vendors::start(life.clone(), repositories.path().to_owned()).await;
+        let team = Team::new(&server.config_toml("acme"), &config(&vendors)).await;
+        life.clock.set(team.home.path().join("clock")).expect("it is set once");
+        Self { team, server, vendors, life, _repositories: repositories }
+    }
+
+    /// Starts the bot, and signs the user in.
+    pub(crate) async fn run(&self) -> Running {
+        let bot = self.team.run().await;
+        self.team.sign_in(&self.team.alice, "alice").await;
+        bot
+    }
+
+    /// Signs the user of the terminal in.
+    pub(crate) async fn sign_in_locally(&self) {
+        let started = self.team.home.run(&["auth", "start", "acme", "--json"]).await;
+        let started: serde_json::Value = serde_json::from_str(&started.stdout).expect("JSON");
+        let callback = self.server.allow(started["authorize_url"].as_str().expect("a link"), "alice");
+        let done = self.team.home.run_with(&["auth", "code", "acme"], &callback).await;
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+
+    /// The vendor ends the token early.
+    pub(crate) fn end_early(&self) {
+        self.life.end_early();
+    }
+
+    /// The token expires for all.
+    pub(crate) fn expire(&self) {
+        self.life.expire();
+    }
+
+    /// Returns every refresh token that was ever issued.
+    fn refresh_tokens(&self) -> BTreeSet<String> {
+        let spent = self
+            .server
+            .requests()
+            .into_iter()
+            .filter_map(|request| request.form.get("refresh_token").cloned());
+        let stored: serde_json::Value = serde_json::from_str(&self.team.stored()).expect("JSON");
+        let sessions = stored["sessions"].as_object().into_iter().flatten();
+        let live = sessions.filter_map(|(_, session)| session["refresh_token"].as_str().map(str::to_owned));
+        spent.chain(live).collect()
+    }
+
+    /// Returns the problems after a tool has lived through two ends of its token: one early, one
+    /// expected.
+    pub(crate) fn problems(&self, watched: &Watched, case: &Case) -> Vec<String> {
+        let mut found = Vec::new();
+        let counts = self.server.events().of("alice");
+        if (counts.refreshes, counts.reuses, counts.failed) != (2, 0, 0) {
+            found.push(format!("2 refreshes were due, one for each end of a token: {counts:?}"));
+        }
+        let seen = self.vendors.seen();
+        found.extend(failed_requests(&seen, case));
+        let access_tokens: BTreeSet<_> = seen.iter().filter_map(|seen| seen.token.clone()).collect();
+        let folders = [self.team.home.path().join("workers"), self.team.home.path().join("tools")];
+        let files: Vec<_> = folders.iter().flat_map(|folder| files_below(folder)).collect();
+        let mut check = |kind: &str, secrets: &BTreeSet<String>, in_files: bool| {
+            for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+                let holds = |text: &[u8]| text.windows(secret.len()).any(|part| part == secret.as_bytes());
+                found.extend(
+                    watched
+                        .arguments
+                        .iter()
+                        .filter(|text| holds(text.as_bytes()))
+                        .map(|text| format!("{kind} in arguments: {text}")),
+                );
+                if in_files {
+                    let with = files.iter().filter(|(_, content)| holds(content));
+                    found.extend(with.map(|(path, _)| format!("{kind} in the file {}", path.display())));
+                }
+            }
+        };
+        let refresh_tokens = self.refresh_tokens();
+        check("a refresh token", &refresh_tokens, true);
+        check("a capability", &watched.capabilities, true);
+        check("an access token", &access_tokens, !case.keeps_token);
+        if case.exec.is_none() && watched.capabilities.is_empty() {
+            found.push("no process with a capability was seen".to_owned());
+        }
+        self.team.discord.assert_no_violations();
+        found
+    }
+}
+
+/// Returns the requests that the tool must have seen fail.
+fn failed_requests(seen: &[Seen], case: &Case) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, request) in seen.iter().enumerate() {
+        let is_repeated =
+            || seen[at + 1..].iter().any(|later| later.line == request.line && later.status < 400);
+        let show = format!("{} answered {}", request.line, request.status);
+        if request.status >= 400 && !(request.status == 401 && is_repeated()) {
+            found.push(format!("a failed request: {show}"));
+        }
+        if case.refused == 0 && !["", "0"].contains(&request.retries.as_str()) {
+            found.push(format!("the tool repeated a request itself: {show}"));
+        }
+    }
+    let refused = seen.iter().filter(|request| request.status == 401 && request.token.is_some()).count();
+    // The proxy meets the dead token once for all requests that are on their way.
+    let limit = case.refused.max(1);
+    if refused > limit {
+        found.push(format!("{refused} requests with a dead token, and not {limit}"));
+    }
+    found
+}
+
+fn make_repository(folder: &Path) {
+    let git = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        let status = command.args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null").status();
+        assert!(status.is_ok_and(|status| status.success()), "git {arguments:?}");
+    };
+    let path = folder.to_str().expect("a UTF-8 path");
+    git(&["init", "-q", "--bare", "-b", "main", path]);
+    git(&["-C", path, "config", "http.receivepack", "true"]);
+}
+
+/// Returns all files below a folder, with their contents.
+fn files_below(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() {
+            all.extend(files_below(&entry.path()));
+        } else if kind.is_file() {
+            let content = std::fs::read(entry.path()).unwrap_or_default();
+            all.push((entry.path(), content));
+        }
+    }
+    all
+}
+
+/// The arguments of all processes while a tool ran, and the capabilities of workers among them.
+#[derive(Default)]
+pub(crate) struct Watched {
+    arguments: BTreeSet<String>,
+    capabilities: BTreeSet<String>,
+}
+
+impl Watched {
+    /// Looks at all processes, again and again, until the watch is stopped.
+    pub(crate) fn start() -> (Arc<Mutex<bool>>, std::thread::JoinHandle<Self>) {
+        let stopped = Arc::new(Mutex::new(false));
+        let is_stopped = stopped.clone();
+        let watching = std::thread::spawn(move || {
+            let mut watched = Self::default();
+            while !*is_stopped.lock().unwrap_or_else(PoisonError::into_inner) {
+                watched.look();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            watched
+        });
+        (stopped, watching)
+    }
+
+    fn look(&mut self) {
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let read = |name: &str| {
+                let bytes = std::fs::read(process.path().join(name)).unwrap_or_default();
+                String::from_utf8_lossy(&bytes).into_owned()
+            };
+            let arguments = read("cmdline");
+            if arguments.is_empty() || !self.arguments.insert(arguments.replace('\0', " ")) {
+                continue;
+            }
+            let environment = read("environ");
+            let capability =
+                environment.split('\0').find_map(|pair| pair.strip_prefix("THREADKEY_CAPABILITY="));
+            self.capabilities.extend(capability.map(str::to_owned));
+        }
+    }
+}
