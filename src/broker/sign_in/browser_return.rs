@@ -42,6 +42,8 @@
 //! The record of each step is in the store. So the page, the digits and the message on Discord may
 //! belong to three processes.
 
+use std::sync::Arc;
+
 use url::{Url, form_urlencoded};
 
 use super::{exchange::Landed, finish::live_sign_ins, sign_in_result::DigitsPage};
@@ -280,7 +282,7 @@ impl Broker {
 
     async fn exchange_for_digits(
         &self,
-        provider: &Provider,
+        provider: &Arc<Provider>,
         tenant: &Tenant,
         pending: &Pending,
         code: &AuthorizationCode,

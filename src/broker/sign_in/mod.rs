@@ -21,6 +21,7 @@ mod browser_return;
 mod exchange;
 mod finish;
 mod logout;
+mod orphans;
 mod poll;
 mod public_url;
 mod recognise;
