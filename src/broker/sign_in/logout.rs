@@ -133,14 +133,13 @@ impl Broker {
                 .is_some_and(|one| one.session.accounts_with(&session).may_be_same());
         // The account of an answer in the journal is unknown, and may be the one that is kept.
         let is_unknown = revocation == Revocation::Keep && pending.and_then(Pending::unconfirmed).is_none();
-        if let Some(pending) = pending.filter(|_| is_unknown) {
-            if let Err(error) = self.forget_answered(tenant, pending).await {
-                tracing::warn!(%tenant, %error, "the journal of the removed sign-in cannot be emptied");
-            }
-        } else if !ends_the_kept {
+        if !ends_the_kept && !is_unknown {
             self.revoke_removed(tenant, pending).await;
         }
         if revocation == Revocation::Keep {
+            if let Err(error) = self.forget_answered(tenant).await {
+                tracing::warn!(%tenant, %error, "the journal of the sign-in cannot be emptied");
+            }
             return Ok(LoggedOut::LocallyOnly);
         }
         let undecided = match removed.before.candidate {

@@ -18,7 +18,7 @@
 //! A process may also die between the commit and the emptying of its journal. Its tokens are in use, and the
 //! first refresh replaces them, so the tokens alone do not show it. A record of the tenant whose sign-in is
 //! not older than the request in the journal may come from it: nothing is revoked then. A logout that keeps
-//! the grant empties the journal of the sign-in that it removes.
+//! the grant empties the tenant's sign-in journal.
 //!
 //! # When the process dies
 //!
@@ -139,11 +139,14 @@ impl Broker {
         Ok(())
     }
 
-    /// Empties the journal of a sign-in that was removed by a user who keeps the grant.
-    pub(super) async fn forget_answered(&self, tenant: &Tenant, removed: &Pending) -> Result<(), StoreError> {
-        match self.answered(tenant, removed).await? {
-            Some((mut lock, _)) => lock.clear().await,
-            None => Ok(()),
+    /// Empties the journal of a tenant whose user has logged out and keeps the grant.
+    pub(super) async fn forget_answered(&self, tenant: &Tenant) -> Result<(), StoreError> {
+        let Some(mut lock) = self.inner.store.try_lock(tenant, Purpose::SignIn).await? else {
+            return Ok(());
+        };
+        match lock.read().await?.pending.is_none() {
+            true => lock.clear().await,
+            false => Ok(()),
         }
     }
 
