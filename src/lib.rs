@@ -271,6 +271,8 @@
 //!   else](../../../adr/0051-operator-keys-are-scoped-and-the-tcp-listener-takes-nothing-else.md)
 //! - [52. Several agents, and MCP servers for
 //!   them](../../../adr/0052-several-agents-and-mcp-servers-for-them.md)
+//! - [53. Tokens of a sign-in that is gone are revoked from its
+//!   journal](../../../adr/0053-tokens-of-a-sign-in-that-is-gone-are-revoked-from-its-journal.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

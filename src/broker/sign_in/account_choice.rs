@@ -20,8 +20,8 @@
 //! # Dying between the two
 //!
 //! An orderly exit waits for the provider. A process that is killed before the provider answers
-//! leaves the grant at the provider, unreported. So does a logout with revocation. This is
-//! accepted: no program holds the grant, because its tokens were removed with the record, and no
+//! leaves the grant at the provider, unreported. So does a logout with revocation, and a provider that
+//! answers none of the tries ([`Inner::revoke_surely`](crate::broker::Inner)). This is accepted: no program holds the grant, because its tokens were removed with the record, and no
 //! message to a user claims that it has ended. The rest is an entry in the account's list of
 //! applications at the provider, and in our log the line that the provider was asked, without a
 //! result. The alternatives cost more:

@@ -27,6 +27,7 @@
 //! | before the tokens are in the pending sign-in | an answer in the journal | a reload reads it, and shows digits; without one, a broker that sees the end of the sign-in revokes the grant ([`Broker::expire_undecided`]), and so does a cancel |
 //! | before the journal is emptied | an answer whose tokens wait for digits already | the next reader empties the journal |
 //! | before the page is sent | a grant whose digits no user knows | the first broker that sees its end revokes it, 15 minutes later ([`Broker::expire_undecided`]) |
+//! | after a cancel, before it has read the journal | an answer of a sign-in that is gone | the next look of any broker revokes the grant ([`super::orphans`]) |
 //! | between the removal of the tokens and the revocation | a grant at the provider that no program holds | accepted: see [`super::account_choice`] |
 //!
 //! A second load of the page at the same time finds the sign-in lock held, and sends nothing. A later one

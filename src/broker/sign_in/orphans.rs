@@ -144,10 +144,10 @@ impl Broker {
         let Some(mut lock) = self.inner.store.try_lock(tenant, Purpose::SignIn).await? else {
             return Ok(());
         };
-        match lock.read().await?.pending.is_none() {
-            true => lock.clear().await,
-            false => Ok(()),
+        if lock.read().await?.pending.is_none() {
+            lock.clear().await?;
         }
+        Ok(())
     }
 
     /// Takes the lock of a sign-in whose answer is in the journal.
@@ -261,6 +261,6 @@ fn is_gone(entry: &Entry, intent: Option<&Intent>, now: UnixTime) -> bool {
 }
 
 /// Whether a request spends a code of the sign-in with this state.
-pub(super) fn is_of(spending: &Spending, state: &Fingerprint) -> bool {
+fn is_of(spending: &Spending, state: &Fingerprint) -> bool {
     matches!(spending, Spending::Code { state: then, .. } if then.matches(state))
 }

@@ -30,6 +30,9 @@
 //! | before the commit | the answer | commits it and sends nothing |
 //! | after the commit | a journal for a sign-in that is gone | the next holder empties it |
 //!
+//! The answer of a sign-in that was cancelled meanwhile, or that no process may finish, is revoked:
+//! [`super::orphans`].
+//!
 //! A lost answer may have held the tokens. The provider refuses the code then, and the sign-in ends with
 //! its error: no token is spent twice, because the code of a poll returns tokens once.
 //!
