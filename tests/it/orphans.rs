@@ -104,11 +104,13 @@ async fn tokens_of_a_sign_in_whose_canceller_died_are_revoked_by_the_next_look()
 async fn tokens_of_a_sign_in_whose_canceller_died_are_revoked_by_the_next_sign_in() {
     let left = Left::behind().await;
     left.remove_the_sign_in().await;
-    let callback = left.callback("bob").await;
-    let done = left.home.run_with(&["auth", "code", "acme"], &callback).await;
-    assert_eq!(done.code, 0, "{done:?}");
+    let (broker, user) = (left.broker(), local().principal);
+    let started = broker.start(&local(), user).await.unwrap();
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "bob").await;
+    let finished = broker.finish(user, None, Pasted::parse(&callback.url).unwrap()).await.unwrap();
+    assert!(matches!(finished, Finished::SignedIn(_)));
+    broker.drained().await;
     assert_eq!((left.is_live("alice"), left.is_live("bob")), (false, true));
-    assert_eq!(left.home.run(&["token", "acme"]).await.code, 0);
 }
 
 #[tokio::test]

@@ -449,7 +449,11 @@ async fn a_code_of_the_codex_flow_is_sent_once_however_its_exchange_ended() {
                     Exchanging::Unreadable => rig.answer(200, &json!({"odd": "tokens"})),
                     _ => rig.server.answer("", Ending::Drop),
                 }
-                codex.poll(&started.shown).await.unwrap();
+                let polled = codex.poll(&started.shown).await.unwrap();
+                assert!(
+                    matches!(&polled, Polled::Ended(code) if code == "code_spent"),
+                    "{ended:?}: {polled:?}"
+                );
             }
             Exchanging::Dead => {
                 let state = rig.entry().await.pending.unwrap().state.fingerprint();
