@@ -111,25 +111,41 @@ fn log_level(command: &Command) -> Result<LevelFilter, Failure> {
 fn run(config: Option<&Path>, level: LevelFilter, format: Option<LogFormat>) -> Result<(), Failure> {
     let config = load(config)?;
     app::start_logs(level, format.or(config.log_format).unwrap_or_default());
-    on_threads(|| async {
+    raise_descriptor_limit();
+    let ended = on_threads(|| async {
         let discord = config.discord().await.map_err(usage_failure)?;
         Ok(app::run(app_settings(config), discord).await?)
-    })?
+    });
+    // An end at once kills the workers with the runtime, but not the processes that have left their
+    // groups.
+    process::end_children();
+    ended?
 }
 
 fn serve(config: Option<&Path>, level: LevelFilter, format: Option<LogFormat>) -> Result<(), Failure> {
     let config = load(config)?;
     app::start_logs(level, format.or(config.log_format).unwrap_or_default());
+    raise_descriptor_limit();
     let settings = app_settings(config);
     Ok(on_threads(|| app::serve(settings))??)
+}
+
+/// Each connection takes a descriptor, and many systems start a service with a limit of 1024.
+fn raise_descriptor_limit() {
+    match process::raise_descriptor_limit() {
+        Ok(limit) => tracing::debug!(limit, "the limit of open descriptors"),
+        Err(error) => tracing::warn!(%error, "the limit of open descriptors cannot be raised"),
+    }
 }
 
 fn auth(config: Option<&Path>, command: AuthCommand) -> Result<(), Failure> {
     let settings = load_settings(config)?;
     on_one_thread(|| async {
         let broker = settings.broker(settings.open_store()?)?;
+        let hooks = settings.start_hooks(&broker);
         let result = cli::auth::run(&broker, command, settings.clock.now()).await;
         app::drain_for_user(&broker, &settings.store).await;
+        hooks.finish().await;
         result
     })?
 }
@@ -188,8 +204,10 @@ fn refresh(config: Option<&Path>, args: &RefreshArgs) {
         let settings = load_settings(config)?;
         on_one_thread(|| async {
             let broker = settings.broker(settings.open_store()?)?;
+            let hooks = settings.start_hooks(&broker);
             cli::detached_refresh::refresh(&broker, args).await;
             app::drain(&broker, &settings.store).await;
+            hooks.finish().await;
             Ok(())
         })?
     };
@@ -255,6 +273,15 @@ fn config_init(config: Option<&Path>, args: &InitArgs) -> Result<(), Failure> {
 
 fn config_check(config: Option<&Path>) -> Result<(), Failure> {
     let config = load(config)?;
+    let findings = on_one_thread(|| {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let (hooks, keys) = (config.hooks.clone(), config.api.operator_keys.clone());
+        async move { doctor::examine_programs_and_keys(&hooks, &keys, &path).await }
+    })?;
+    let failed = findings.iter().find(|finding| finding.verdict == doctor::Verdict::Fail);
+    if let Some(finding) = failed {
+        return Err(Failure::new(Exit::Usage, finding.text.clone()));
+    }
     print_result(&format!("{} is valid\n", config.file.display()))
 }
 
@@ -317,6 +344,8 @@ fn app_settings(config: Config) -> AppSettings {
         providers: config.providers,
         api: config.api,
         agents: config.agents,
+        hooks: config.hooks,
+        secret_files: config.secret_files,
         clock: Clock::system(),
     }
 }

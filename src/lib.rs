@@ -22,6 +22,7 @@
 //! | 2 | [`agent`] | the agent processes of conversations, and their sandbox |
 //! | 3 | [`broker`] | one refresh for each tenant, and sign-ins from start to end |
 //! | 4 | [`discord`], [`api`], [`cli`] | the three interfaces |
+//! | 4 | [`hooks`] | the operator's commands after events of logins |
 //! | 5 | [`config`], [`app`] | the configuration; the assembly of all parts |
 //! | 6 | [`entry`] | the program: from arguments to an exit code |
 //!
@@ -273,6 +274,10 @@
 //!   them](../../../adr/0052-several-agents-and-mcp-servers-for-them.md)
 //! - [53. Tokens of a sign-in that is gone are revoked from its
 //!   journal](../../../adr/0053-tokens-of-a-sign-in-that-is-gone-are-revoked-from-its-journal.md)
+//! - [56. An agent waits for its owner, and one question serves all
+//!   waits](../../../adr/0056-an-agent-waits-for-its-owner-and-one-question-serves-all-waits.md)
+//! - [57. The process that makes a change runs its
+//!   hook](../../../adr/0057-the-process-that-makes-a-change-runs-its-hook.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");
@@ -285,6 +290,7 @@ pub mod cli;
 pub mod config;
 pub mod discord;
 pub mod entry;
+pub mod hooks;
 pub mod ids;
 pub mod net;
 pub mod oauth;

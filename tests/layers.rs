@@ -22,7 +22,7 @@ const FLOORS: &[&[&str]] = &[
     &["sys", "session", "net"],
     &["store", "oauth", "agent"],
     &["broker"],
-    &["discord", "api", "cli"],
+    &["discord", "api", "cli", "hooks"],
     &["config", "app"],
     &["entry"],
 ];

@@ -27,6 +27,8 @@ const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 pub(crate) struct Api {
     pub(crate) socket: PathBuf,
     pub(crate) capability: Capability,
+    /// How long a request for a token waits for a sign-in.
+    pub(crate) wait: Duration,
 }
 
 /// The answer to a report of missing scopes.
@@ -46,7 +48,12 @@ struct Problem {
 
 impl Api {
     pub(crate) async fn token(&self, provider: &str, min_ttl: Option<Duration>) -> Result<Token, Error> {
-        let query = min_ttl.map(|ttl| format!("?min_ttl={}", ttl.as_secs())).unwrap_or_default();
+        let wait = Some(self.wait).filter(|wait| !wait.is_zero());
+        let parts = [("min_ttl", min_ttl), ("wait", wait)];
+        let parts =
+            parts.iter().filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?.as_secs())));
+        let query = parts.collect::<Vec<_>>().join("&");
+        let query = if query.is_empty() { query } else { format!("?{query}") };
         self.ask(Method::GET, &format!("/v1/token/{provider}{query}"), Bytes::new()).await
     }
 

@@ -71,7 +71,16 @@ impl Error {
 
     /// Whether a user must sign in before there is a token.
     pub fn needs_sign_in(&self) -> bool {
-        matches!(self, Self::Refused { code: Code::NoSession | Code::SessionEnded, .. })
+        matches!(
+            self,
+            Self::Refused {
+                code: Code::NoSession
+                    | Code::SessionEnded
+                    | Code::AuthorizationDenied
+                    | Code::AuthorizationTimeout,
+                ..
+            }
+        )
     }
 }
 

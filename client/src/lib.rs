@@ -41,7 +41,7 @@ enum Source {
 impl Client {
     /// A client of the token API on this socket. `capability` is the secret that its requests carry.
     pub fn socket(socket: impl Into<PathBuf>, capability: Capability) -> Self {
-        Self(Source::Api(Api { socket: socket.into(), capability }))
+        Self(Source::Api(Api { socket: socket.into(), capability, wait: Duration::ZERO }))
     }
 
     /// The client of this worker process: socket and capability come from its environment.
@@ -66,7 +66,7 @@ impl Client {
     /// `path` is the path of threadkey, or its name to be found in `PATH`. The command finds its
     /// configuration as always, so `THREADKEY_CONFIG` counts.
     pub fn program(path: impl Into<PathBuf>) -> Self {
-        Self(Source::Program(Program { path: path.into(), principal: None }))
+        Self(Source::Program(Program { path: path.into(), principal: None, wait: Duration::ZERO }))
     }
 
     /// Takes the sessions of this principal, such as `user:803`, instead of `local`. Only the command
@@ -80,6 +80,26 @@ impl Client {
         self
     }
 
+    /// Lets [`Client::token`] wait this long for a sign-in if there is no session, at most five minutes, in
+    /// whole seconds. threadkey asks the owner of this worker on Discord, once for all waiting calls. The
+    /// errors are [`Code::AuthorizationDenied`] if the owner declines, and [`Code::AuthorizationTimeout`]
+    /// after the time; another call then joins the same question. Outside a worker no owner is asked.
+    #[must_use]
+    pub fn waiting(mut self, wait: Duration) -> Self {
+        match &mut self.0 {
+            Source::Api(api) => api.wait = wait,
+            Source::Program(program) => program.wait = wait,
+        }
+        self
+    }
+
+    fn wait(&self) -> Duration {
+        match &self.0 {
+            Source::Api(api) => api.wait,
+            Source::Program(program) => program.wait,
+        }
+    }
+
     /// Returns a token that lives at least `min_ttl`, in whole seconds; without it, threadkey's default
     /// of one minute. At most half of a token's lifetime counts, so look at [`Token::expires_in`].
     ///
@@ -87,7 +107,7 @@ impl Client {
     /// [`Error`]. [`Error::needs_sign_in`] and [`Error::retry_after`] show the next step.
     pub async fn token(&self, provider: &str, min_ttl: Option<Duration>) -> Result<Token, Error> {
         let provider = checked(provider)?;
-        within(async {
+        within(ANSWER_WITHIN + self.wait(), async {
             match &self.0 {
                 Source::Api(api) => api.token(provider, min_ttl).await,
                 Source::Program(program) => program.token(provider, min_ttl).await,
@@ -102,7 +122,7 @@ impl Client {
     /// [`Error`], with [`Code::RejectedAgain`] if no other token can be taken yet.
     pub async fn rejected(&self, provider: &str, token: &AccessToken) -> Result<Token, Error> {
         let provider = checked(provider)?;
-        within(async {
+        within(ANSWER_WITHIN, async {
             match &self.0 {
                 Source::Api(api) => api.rejected(provider, token).await,
                 Source::Program(program) => program.rejected(provider, token).await,
@@ -128,14 +148,14 @@ impl Client {
     ) -> Result<Option<Vec<String>>, Error> {
         let provider = checked(provider)?;
         match &self.0 {
-            Source::Api(api) => within(api.insufficient_scope(provider, challenges)).await,
+            Source::Api(api) => within(ANSWER_WITHIN, api.insufficient_scope(provider, challenges)).await,
             Source::Program(_) => Ok(None),
         }
     }
 }
 
-async fn within<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or(Err(Error::Silent(ANSWER_WITHIN)))
+async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(limit, answer).await.unwrap_or(Err(Error::Silent(limit)))
 }
 
 /// Checks the name of a provider, so that it can change neither a path nor an option.

@@ -16,6 +16,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 pub(crate) struct Program {
     pub(crate) path: PathBuf,
     pub(crate) principal: Option<String>,
+    /// How long the command waits for a sign-in, in a worker.
+    pub(crate) wait: Duration,
 }
 
 impl Program {
@@ -23,6 +25,9 @@ impl Program {
         let mut command = self.command(provider);
         if let Some(ttl) = min_ttl {
             command.args(["--min-ttl", &format!("{}s", ttl.as_secs())]);
+        }
+        if !self.wait.is_zero() {
+            command.args(["--wait", &format!("{}s", self.wait.as_secs())]);
         }
         self.run(command, None).await
     }

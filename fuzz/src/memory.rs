@@ -7,6 +7,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use threadkey::sys::{
@@ -15,6 +16,9 @@ use threadkey::sys::{
     lock::Mode,
 };
 use zeroize::Zeroizing;
+
+/// The longest wait for a lock. No thread holds one longer than a change takes.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// A disk. Clones share its content.
 #[derive(Clone, Default)]
@@ -245,7 +249,12 @@ impl DiskFile for Handle {
     }
 
     fn lock(&self, mode: Mode) -> io::Result<()> {
-        assert!(self.try_lock(mode)?, "the process waits for a lock that it holds itself");
+        // The store that was closed last may still be on its way out of the lock: it answers before it unlocks.
+        let since = Instant::now();
+        while !self.try_lock(mode)? {
+            assert!(since.elapsed() < LOCK_WAIT, "the process waits for a lock that it holds itself");
+            std::thread::yield_now();
+        }
         Ok(())
     }
 

@@ -66,7 +66,12 @@ impl Capabilities {
 
     /// Returns a token that fires when the capability is void. It has fired if that is so already.
     pub fn voided(&self, capability: &Capability) -> CancellationToken {
-        match self.by_fingerprint.get(&capability.fingerprint()) {
+        self.voided_for(capability.expose())
+    }
+
+    /// The same for a presented capability.
+    pub fn voided_for(&self, presented: &str) -> CancellationToken {
+        match self.by_fingerprint.get(&Fingerprint::of(presented)) {
             Some(live) => live.voided.clone(),
             None => {
                 let voided = CancellationToken::new();

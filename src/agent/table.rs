@@ -211,6 +211,11 @@ impl Table {
         turn.inspect(|turn| turn.cancel()).is_some()
     }
 
+    /// Whether a turn is in progress.
+    pub(super) fn is_at_work(&self, conversation: ConversationId) -> bool {
+        self.rows().entries.get(&conversation).is_some_and(|entry| entry.turn.is_some())
+    }
+
     /// Voids the capability of the conversation's worker and asks the worker to end. The returned
     /// token fires at its end.
     pub(super) fn stop(&self, conversation: ConversationId) -> Option<CancellationToken> {

@@ -192,6 +192,11 @@ impl Workers {
         self.table.cancel(conversation)
     }
 
+    /// Whether a turn of this conversation is in progress.
+    pub fn is_at_work(&self, conversation: ConversationId) -> bool {
+        self.table.is_at_work(conversation)
+    }
+
     /// Ends the worker: its capability is void at once, and its process group gets TERM and then
     /// KILL. Returns whether there was a worker.
     pub async fn end(&self, conversation: ConversationId) -> bool {

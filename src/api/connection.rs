@@ -29,13 +29,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    shares::{ARRIVALS, ConnectionShare, REQUESTS},
+    shares::{ARRIVALS, ConnectionShare, REQUESTS, WAITS},
     stream::ProblemStream,
 };
 
 /// How many connections are served at once: one for each place, and some that have just lost theirs
 /// and are being closed. Further ones wait in the socket's backlog.
-pub(super) const MAX_CONNECTIONS: usize = ARRIVALS + REQUESTS + 64;
+pub(super) const MAX_CONNECTIONS: usize = ARRIVALS + REQUESTS + WAITS + 64;
 /// The pause after a failed accept, which mostly means a lack of resources.
 pub(super) const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// The longest request head, in bytes.

@@ -1,11 +1,12 @@
 //! `/healthz` and `/readyz`.
 
-use axum::extract::State;
+use axum::{Extension, extract::State, http::HeaderMap};
 
 use super::{
     openapi::{Anyone, ReadyProblems},
     problem::Problem,
     state::Api,
+    via::Via,
 };
 use crate::store::StoreError;
 
@@ -20,14 +21,19 @@ pub(super) async fn healthy() -> &'static str {
 
 /// Reports whether tokens can be handed out: `store`, `locks`, `commits` and `gateway`, each on a line
 /// after the first. A bot that is not connected to Discord is ready, because tokens need no Discord.
+/// On TCP without an operator key the answer has the first line alone.
 #[utoipa::path(
     get, path = "/readyz", tag = "health",
     responses(
-        (status = 200, description = "Tokens can be handed out. The first line is `ready`.", body = String, content_type = "text/plain"),
+        (status = 200, description = "Tokens can be handed out. The first line is `ready`; on TCP without an operator key there is no other.", body = String, content_type = "text/plain"),
         ReadyProblems
     )
 )]
-pub(super) async fn ready(State(api): State<Api>) -> Result<String, Problem> {
+pub(super) async fn ready(
+    State(api): State<Api>,
+    Extension(via): Extension<Via>,
+    headers: HeaderMap,
+) -> Result<String, Problem> {
     let store = api.broker.status(&[]).await.map(drop);
     let locks = match &store {
         Ok(()) => api.broker.check_locks().await,
@@ -50,11 +56,13 @@ pub(super) async fn ready(State(api): State<Api>) -> Result<String, Problem> {
             None => "gateway: none, because this is `threadkey serve`".to_owned(),
         },
     ];
-    let lines = lines.join("\n");
+    // Everyone in the network may ask there, as a load balancer does.
+    let shows_parts = via == Via::Socket || api.caller(&headers, via).is_ok();
+    let lines = if shows_parts { lines.join("\n") } else { String::new() };
     if store.is_err() || locks.is_err() || unsaved > 0 {
         return Err(Problem::not_ready(&lines));
     }
-    Ok(format!("ready\n{lines}\n"))
+    Ok(if lines.is_empty() { "ready\n".to_owned() } else { format!("ready\n{lines}\n") })
 }
 
 /// The line of a part. It hides the store's path, which the log has: a worker may read it.

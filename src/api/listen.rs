@@ -116,7 +116,7 @@ pub async fn bind_tcp(settings: ListenSettings) -> Result<BoundListener, ListenE
     Ok(BoundListener { listener, transport, certificate })
 }
 
-/// Accepts connections. Does not return.
+/// Accepts connections until `shutdown`.
 pub(super) async fn accept_tcp(
     bound: BoundListener,
     api: &Api,
@@ -161,6 +161,7 @@ pub(super) async fn accept_tcp(
     tokio::select! {
         () = accepting => {}
         () = following => {}
+        () = shutdown.cancelled() => {}
     }
 }
 

@@ -22,6 +22,7 @@ mod listen;
 mod metrics;
 mod openapi;
 mod operators;
+mod owner_wait;
 mod problem;
 mod public;
 mod reference;

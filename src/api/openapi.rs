@@ -104,6 +104,12 @@ problems_of! {
     /// Those of a request for a token.
     TokenProblems: [
         "invalid_request", "unauthorized", "provider_not_allowed", "raw_tokens_disabled", "not_entitled", "unknown_provider", "no_session",
+        "authorization_denied", "authorization_timeout", "session_ended", "provider_misconfigured", "internal",
+        "provider_unavailable", "refresh_in_progress", "rejected_again", "rights_unknown", "store_unavailable", "too_many_requests",
+    ],
+    /// Those of a report.
+    ReportProblems: [
+        "invalid_request", "unauthorized", "provider_not_allowed", "raw_tokens_disabled", "not_entitled", "unknown_provider", "no_session",
         "request_timeout", "session_ended", "content_too_large", "provider_misconfigured", "internal",
         "provider_unavailable", "refresh_in_progress", "rejected_again", "rights_unknown", "store_unavailable", "too_many_requests",
     ],

@@ -13,7 +13,8 @@ use utoipa::ToSchema;
 use super::{operators::Right, via::Via};
 
 use crate::{
-    broker::{LogoutError, TokenError, WorkerTokenError},
+    broker::{LogoutError, OwnerRefusal, OwnerWaitError, TokenError, WorkerTokenError},
+    ids::ProviderId,
     store::StoreError,
 };
 
@@ -52,12 +53,22 @@ pub(super) const CODES: &[Code] = &[
         "not_entitled",
         "the key does not cover the principal or lacks the right, or the owner of the conversation may no longer use the bot",
     ),
+    code(
+        403,
+        "authorization_denied",
+        "the owner has declined to sign in, here or at the provider, and is not asked again for an hour",
+    ),
     code(403, "raw_tokens_disabled", "agents get tokens by the injecting proxy alone (`agent.tokens`)"),
     code(403, "origin_refused", "the request comes from a page in a browser (TCP alone)"),
     code(404, "not_found", "there is no such route"),
     code(404, "unknown_provider", "the configuration does not have the provider"),
     code(404, "no_session", "the principal is not signed in"),
     code(405, "method_not_allowed", "the route does not take the method"),
+    code(
+        408,
+        "authorization_timeout",
+        "the owner has not signed in within `wait`; the question stays, and another call joins it",
+    ),
     code(408, "request_timeout", "the body did not arrive in time"),
     code(409, "account_in_use", "another session has the same account: choose with `grant`"),
     code(410, "session_ended", "the provider has ended the session: sign in again"),
@@ -76,7 +87,11 @@ pub(super) const CODES: &[Code] = &[
     code(503, "refresh_in_progress", "the refresh takes longer than a caller waits, and goes on"),
     code(503, "rights_unknown", "Discord has not confirmed the owner's rights for too long"),
     code(503, "store_unavailable", "the store cannot be used at the moment"),
-    code(503, "too_many_requests", "the caller has more requests in progress than its share"),
+    code(
+        503,
+        "too_many_requests",
+        "the caller has more requests in progress than its share, or its agent has asked for too many sign-ins",
+    ),
 ];
 
 /// The codes that the injecting proxy alone answers. It is no route of the document.
@@ -192,6 +207,42 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "raw_tokens_disabled", detail)
     }
 
+    pub(super) fn no_owner_to_ask() -> Self {
+        let detail = "wait is for the capabilities of workers, whose owner is asked on Discord; an operator key has no owner to ask: send wait=0, and start a sign-in with threadkey auth start --as PRINCIPAL";
+        Self::invalid_request(detail)
+    }
+
+    pub(super) fn authorization_timeout(provider: &ProviderId, wait: Duration) -> Self {
+        let detail = format!(
+            "the owner has not signed in at {provider} within {} s; the question in the thread stays, and another call joins it",
+            wait.as_secs()
+        );
+        Self::new(StatusCode::REQUEST_TIMEOUT, "authorization_timeout", detail)
+    }
+
+    /// The problem of a wait for an owner that ended so. `unserved` is the error of the last attempt,
+    /// which answers where the owner cannot be asked.
+    pub(super) fn of_owner_wait(end: OwnerWaitError, unserved: WorkerTokenError) -> Self {
+        let detail = end.to_string();
+        match end {
+            OwnerWaitError::Refused { refusal, .. } => match refusal {
+                OwnerRefusal::Declined | OwnerRefusal::DeniedByProvider => {
+                    Self::new(StatusCode::FORBIDDEN, "authorization_denied", detail)
+                }
+                OwnerRefusal::TooMany { retry_after } => {
+                    Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_requests", detail)
+                        .retry_after(retry_after)
+                }
+                OwnerRefusal::Unreachable | OwnerRefusal::NoBot => {
+                    let problem = Self::from(unserved);
+                    Self { detail: format!("{}; {refusal}", problem.detail), ..problem }
+                }
+            },
+            OwnerWaitError::Ending => Self::new(StatusCode::REQUEST_TIMEOUT, "authorization_timeout", detail),
+            OwnerWaitError::Store(error) => Self::from(&error),
+        }
+    }
+
     pub(super) fn not_this_host() -> Self {
         let detail = "the injecting proxy answers to 127.0.0.1 and localhost alone, and to no web page: send one Host header of that name and no Origin";
         Self::new(StatusCode::FORBIDDEN, "not_this_host", detail)
@@ -240,8 +291,9 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "content_too_large", detail)
     }
 
-    /// `lines` has the state of each part.
+    /// `lines` has the state of each part, or nothing for a caller who may not see it.
     pub(super) fn not_ready(lines: &str) -> Self {
+        let lines = if lines.is_empty() { "not ready" } else { lines };
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", lines)
             .retry_after(RETRY_AFTER_STORE_ERROR)
     }

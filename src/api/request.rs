@@ -11,7 +11,10 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::problem::Problem;
-use crate::{broker::DEFAULT_MIN_TTL, secret::AccessToken};
+use crate::{
+    broker::{DEFAULT_MIN_TTL, LONGEST_OWNER_WAIT},
+    secret::AccessToken,
+};
 
 /// The longest body that a request may have, in bytes.
 const MAX_BODY: usize = 16 * 1024;
@@ -71,17 +74,26 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| credentials.trim())
 }
 
-/// Takes `min_ttl`, which is in whole seconds, and `wait`, which must be 0.
+/// Takes `min_ttl`, which is in whole seconds.
 pub(super) fn min_ttl(query: &mut Parameters) -> Result<Duration, Problem> {
-    if query.take("wait").is_some_and(|wait| wait != "0") {
-        return Err(Problem::invalid_request(
-            "this version cannot wait for a sign-in: send the request without wait",
-        ));
-    }
     let bad = || Problem::invalid_request("min_ttl must be a whole number of seconds");
     match query.take("min_ttl") {
         None => Ok(DEFAULT_MIN_TTL),
         Some(text) => Ok(Duration::from_secs(text.parse::<u32>().map_err(|_| bad())?.into())),
+    }
+}
+
+/// Takes `wait`, the seconds for which a request may wait for a sign-in.
+pub(super) fn wait(query: &mut Parameters) -> Result<Duration, Problem> {
+    let longest = LONGEST_OWNER_WAIT.as_secs();
+    let bad =
+        || Problem::invalid_request(format!("wait must be a whole number of seconds, at most {longest}"));
+    match query.take("wait") {
+        None => Ok(Duration::ZERO),
+        Some(text) => match text.parse::<u32>() {
+            Ok(seconds) if u64::from(seconds) <= longest => Ok(Duration::from_secs(seconds.into())),
+            Ok(_) | Err(_) => Err(bad()),
+        },
     }
 }
 
@@ -142,15 +154,19 @@ mod tests {
         let parsed = |query| min_ttl(&mut Parameters::of(Some(query), &["min_ttl", "wait"])?);
         assert_eq!(parsed(""), Ok(DEFAULT_MIN_TTL));
         assert_eq!(parsed("min_ttl=90&wait=0"), Ok(Duration::from_secs(90)));
-        for bad in [
-            "min_ttl=",
-            "min_ttl=-1",
-            "min_ttl=1m",
-            "min_ttl=1&min_ttl=2",
-            "wait=5",
-            "min_tl=5",
-            "principal=local",
-        ] {
+        for bad in
+            ["min_ttl=", "min_ttl=-1", "min_ttl=1m", "min_ttl=1&min_ttl=2", "min_tl=5", "principal=local"]
+        {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn wait_is_a_whole_number_of_at_most_300_seconds() {
+        let parsed = |query| wait(&mut Parameters::of(Some(query), &["wait"])?);
+        assert_eq!(parsed(""), Ok(Duration::ZERO));
+        assert_eq!(parsed("wait=300"), Ok(Duration::from_secs(300)));
+        for bad in ["wait=301", "wait=-1", "wait=", "wait=5m", "wait=1.5", "wait=99999999999999999999"] {
             assert!(parsed(bad).is_err(), "{bad}");
         }
     }

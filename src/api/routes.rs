@@ -21,10 +21,11 @@ use super::{
     callers::Caller,
     health,
     metrics::Metrics,
-    openapi::{self, ScopeProblems, TokenProblems},
+    openapi::{self, ReportProblems, ScopeProblems, TokenProblems},
     operators::{Operator, Right},
+    owner_wait::WorkerRequest,
     problem::Problem,
-    request::{Parameters, challenges, min_ttl, rejected_token},
+    request::{Parameters, challenges, min_ttl, rejected_token, wait},
     scrape, sessions,
     shares::ConnectionShare,
     state::Api,
@@ -69,13 +70,14 @@ pub(super) fn router(api: Api, via: Via) -> Router {
         .with_state(api)
 }
 
-/// Hands out an access token that lives for at least `min_ttl`, after a refresh where one is needed.
+/// Hands out an access token that lives for at least `min_ttl`, after a refresh where one is needed, and
+/// with `wait` after the owner's sign-in.
 #[utoipa::path(
     get, path = "/v1/token/{provider}", tag = "tokens", security(("capability" = []), ("operator_key" = [])),
     params(
         ("provider" = String, Path, description = "The provider.", example = "gitlab", pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$"),
         ("min_ttl" = Option<u32>, Query, description = "The remaining life that the token should have, in seconds; 60 without it.", minimum = 0, maximum = 4294967295u32),
-        ("wait" = Option<u32>, Query, description = "How long to wait for a sign-in without a session, in seconds. This version takes 0 alone.", minimum = 0, maximum = 0),
+        ("wait" = Option<u32>, Query, description = "How long to wait for the owner's sign-in without a session, in seconds; 0 without it. The owner is asked in the thread, once for all waiting calls. For a capability alone: an operator key has no owner to ask, and sends 0.", minimum = 0, maximum = 300),
         ("principal" = Option<String>, Query, description = "Whose token, for an operator key; it may be left out if the key covers one principal alone. A capability has one principal, and sends none.", example = "user:80351110224678912", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
     ),
     responses((status = 200, description = "The token.", body = TokenJson), TokenProblems)
@@ -90,24 +92,29 @@ async fn token(
 ) -> Result<Response, Problem> {
     let caller = api.caller(&headers, via)?;
     api.refuse_raw_tokens(&caller)?;
-    let answer = async {
-        match &caller {
-            Caller::Worker(holder) => {
-                let entitlement = api.entitlement(holder, &provider).await?;
-                let min_ttl = min_ttl(&mut Parameters::of(query.as_deref(), &["min_ttl", "wait"])?)?;
-                api.answer(&headers, via, &entitlement.token(min_ttl).await?)
-            }
-            Caller::Operator(operator) => {
-                let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "principal"])?;
-                let tenant = api.token_tenant(operator, &provider, &mut query)?;
-                let min_ttl = min_ttl(&mut query)?;
-                let lease = api.tokens.operators_token(&operator.name, &tenant, min_ttl).await?;
-                api.to_operator(&headers, via, &lease)?;
-                Ok(axum::Json(TokenJson::from(&lease)).into_response())
-            }
+    let operator = match &caller {
+        Caller::Worker(holder) => {
+            let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait"])?;
+            let (min_ttl, wait) = (min_ttl(&mut query)?, wait(&mut query)?);
+            let provider = provider.parse().map_err(|_| Problem::provider_not_allowed())?;
+            let (api, share, headers) = (&api, &share, &headers);
+            let request = WorkerRequest { api, share, headers, via, holder, provider, min_ttl, wait };
+            return request.answer().await;
         }
+        Caller::Operator(operator) => operator,
     };
-    share.run_request(caller.holding(), answer).await
+    let answer = async {
+        let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "principal"])?;
+        let tenant = api.token_tenant(operator, &provider, &mut query)?;
+        let min_ttl = min_ttl(&mut query)?;
+        if !wait(&mut query)?.is_zero() {
+            return Err(Problem::no_owner_to_ask());
+        }
+        let lease = api.tokens.operators_token(&operator.name, &tenant, min_ttl).await?;
+        api.to_operator(&headers, via, &lease)?;
+        Ok(axum::Json(TokenJson::from(&lease)).into_response())
+    };
+    share.run_request(caller.holding(), Box::pin(answer)).await
 }
 
 /// Takes the report that a resource rejected a token before its expiry, and hands out another one: the
@@ -119,7 +126,7 @@ async fn token(
         ("principal" = Option<String>, Query, description = "As for `GET /v1/token/{provider}`.", example = "user:80351110224678912", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
     ),
     request_body = super::request::Rejected,
-    responses((status = 200, description = "Another token.", body = TokenJson), TokenProblems)
+    responses((status = 200, description = "Another token.", body = TokenJson), ReportProblems)
 )]
 async fn rejected(
     State(api): State<Api>,
@@ -150,7 +157,7 @@ async fn rejected(
             }
         }
     };
-    share.run_request(caller.holding(), answer).await
+    share.run_request(caller.holding(), Box::pin(answer)).await
 }
 
 /// Takes the challenge of a resource that demands more scopes (RFC 6750 §3.1). The answer names the
@@ -190,7 +197,7 @@ async fn insufficient_scope(
         Ok(axum::Json(openapi::NextSignIn { sign_in: scopes.is_some(), scopes: scopes.unwrap_or_default() })
             .into_response())
     };
-    share.run_request(caller.holding(), answer).await
+    share.run_request(caller.holding(), Box::pin(answer)).await
 }
 
 impl Api {
@@ -219,7 +226,7 @@ impl Api {
 
     /// Answers with the token if the capability is still live. A refresh takes a while, and the
     /// worker may have ended meanwhile.
-    fn answer(&self, headers: &HeaderMap, via: Via, lease: &Lease) -> Result<Response, Problem> {
+    pub(super) fn answer(&self, headers: &HeaderMap, via: Via, lease: &Lease) -> Result<Response, Problem> {
         let Caller::Worker(holder) = self.caller(headers, via)? else {
             return Err(Problem::unauthorized(via));
         };

@@ -60,7 +60,7 @@ pub(super) async fn scrape(
         text.push_str(&present(&api, &statuses, api.broker.now()));
         Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
     };
-    share.run_request(caller.holding(), answer).await
+    share.run_request(caller.holding(), Box::pin(answer)).await
 }
 
 /// The figures of the moment: they are computed at each scrape, so that they count down.

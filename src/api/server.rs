@@ -44,6 +44,8 @@ pub struct Bound {
     inject_only: bool,
     operators: OperatorKeys,
     tcp: Option<BoundListener>,
+    /// Ends the TCP listener before the socket, if there is one.
+    end_of_tcp: Option<CancellationToken>,
 }
 
 impl Bound {
@@ -64,6 +66,13 @@ impl Bound {
     pub fn with_tcp(self, listener: Option<BoundListener>) -> Self {
         Self { tcp: listener, ..self }
     }
+
+    /// The same API, which accepts nothing more on TCP once `end` fires. Workers may still need the
+    /// socket then.
+    #[must_use]
+    pub fn with_end_of_tcp(self, end: CancellationToken) -> Self {
+        Self { end_of_tcp: Some(end), ..self }
+    }
 }
 
 /// Binds the socket.
@@ -81,6 +90,7 @@ pub fn bind(settings: &ApiSettings) -> Result<Bound, ServeError> {
         inject_only: settings.inject_only,
         operators: OperatorKeys::default(),
         tcp: None,
+        end_of_tcp: None,
     })
 }
 
@@ -93,9 +103,12 @@ pub async fn serve(
     tokens: WorkerTokens,
     shutdown: CancellationToken,
 ) {
-    let Bound { listener, socket, bot, inject_only, operators, tcp } = bound;
+    let Bound { listener, socket, bot, inject_only, operators, tcp, end_of_tcp } = bound;
+    let end_of_tcp = end_of_tcp.unwrap_or_else(|| shutdown.clone());
+    let clock = broker.clock().clone();
     let following = tokio::spawn(operators.clone().follow());
     let metrics = Arc::new(Metrics::new(&broker));
+    let waits = tokens.clone();
     let api = Api { broker, capabilities, tokens, operators, bot, inject_only, metrics };
     let connections = TaskTracker::new();
     let accepting = async {
@@ -104,7 +117,7 @@ pub async fn serve(
             Some(tcp) => {
                 tokio::join!(
                     accept_unix(listener, &api, &connections, &shutdown),
-                    accept_tcp(tcp, &api, &connections, &shutdown)
+                    accept_tcp(tcp, &api, &connections, &end_of_tcp)
                 )
                 .0
             }
@@ -115,8 +128,9 @@ pub async fn serve(
         () = shutdown.cancelled() => {}
     }
     following.abort();
+    waits.end_owner_waits();
     connections.close();
-    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+    if clock.within(DRAIN, connections.wait()).await.is_none() {
         tracing::warn!("{} token requests were cut off by the shutdown", connections.len());
     }
     drop(socket);

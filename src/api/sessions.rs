@@ -109,7 +109,7 @@ pub(super) async fn list(
         let covered = statuses.into_iter().filter(|status| scope.covers(&status.tenant));
         Ok(Json(Sessions { sessions: covered.map(SessionJson::from).collect() }))
     };
-    share.run_request(caller.holding(), answer).await
+    share.run_request(caller.holding(), Box::pin(answer)).await
 }
 
 /// Logs a session out, as `threadkey auth logout` does: it is removed at once, and its grant is revoked
@@ -154,7 +154,7 @@ pub(super) async fn log_out(
         let (provider, principal) = (tenant.provider.to_string(), tenant.principal.to_string());
         Ok(Json(LoggedOutJson { provider, principal, grant }))
     };
-    share.run_request(caller.holding(), answer).await
+    share.run_request(caller.holding(), Box::pin(answer)).await
 }
 
 impl From<Status> for SessionJson {

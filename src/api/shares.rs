@@ -3,13 +3,16 @@
 //! A worker may be hostile. It can open silent connections, send a byte now and then, ask while a
 //! provider is slow, and do all that from many processes at once. The kernel's facts about a peer
 //! do not bind it: it can fork, and leave its process group and session. So places are counted in
-//! two pools:
+//! three pools:
 //!
 //! - *arrivals* are connections that have not presented a capability. They are counted by the
 //!   peer's process. An honest caller presents its capability with its first bytes, so it is an
 //!   arrival for a moment only.
 //! - *requests* have a live capability or operator key. They are counted by conversation or key,
 //!   across all its processes.
+//!
+//! - *waits* are those requests while they wait for the owner's sign-in, for minutes. They are counted
+//!   like requests, in a pool of their own: they take no place from a request, nor does one from them.
 //!
 //! A kept connection is an arrival between its requests. From its first request on it is counted with
 //! the holder of that request, so a peer without a secret cannot take its place. A peer on TCP is
@@ -40,12 +43,15 @@ use crate::ids::ConversationId;
 pub(super) const ARRIVALS: usize = 128;
 /// How many requests of workers have a place.
 pub(super) const REQUESTS: usize = 384;
+/// How many requests that wait for an owner have a place.
+pub(super) const WAITS: usize = 256;
 
-/// Both pools. Clones share them.
+/// All pools. Clones share them.
 #[derive(Clone)]
 pub(super) struct Shares {
     arrivals: Pool<Arriving>,
     requests: Pool<Holding>,
+    waits: Pool<Holding>,
 }
 
 /// The other end of a connection, before it has presented a secret.
@@ -83,7 +89,7 @@ pub(super) struct ConnectionShare {
 
 impl Shares {
     pub(super) fn new() -> Self {
-        Self { arrivals: Pool::new(ARRIVALS), requests: Pool::new(REQUESTS) }
+        Self { arrivals: Pool::new(ARRIVALS), requests: Pool::new(REQUESTS), waits: Pool::new(WAITS) }
     }
 
     /// Gives a new connection of `peer` a place among the arrivals.
@@ -110,14 +116,33 @@ impl Peer {
 
 impl ConnectionShare {
     /// Runs a request of `holder` on a place among the requests. Returns an error if the place is
-    /// lost.
+    /// lost. Callers box `work`, which may hold a whole refresh: it is moved here, and each move needs
+    /// its room on the stack.
     pub(super) async fn run_request<T>(
         &self,
         holder: Holding,
         work: impl Future<Output = Result<T, Problem>>,
     ) -> Result<T, Problem> {
+        self.run_in(&self.shares.requests, holder, work).await
+    }
+
+    /// The same for a request that waits for an owner, on a place among the waits.
+    pub(super) async fn run_wait<T>(
+        &self,
+        holder: Holding,
+        work: impl Future<Output = Result<T, Problem>>,
+    ) -> Result<T, Problem> {
+        self.run_in(&self.shares.waits, holder, work).await
+    }
+
+    async fn run_in<T>(
+        &self,
+        pool: &Pool<Holding>,
+        holder: Holding,
+        work: impl Future<Output = Result<T, Problem>>,
+    ) -> Result<T, Problem> {
         let displaced = CancellationToken::new();
-        let _place = self.shares.requests.enter(holder.clone(), displaced.clone());
+        let _place = pool.enter(holder.clone(), displaced.clone());
         self.arrival().take();
         let result = tokio::select! {
             biased;
@@ -298,6 +323,28 @@ mod tests {
         let places = tokens.iter().map(|lost| shares.requests.enter(worker.clone(), lost.clone()));
         let _places: Vec<_> = places.collect();
         assert_eq!(request.await, Err(Problem::too_many_requests()));
+    }
+
+    #[tokio::test]
+    async fn waits_take_no_place_from_requests_and_share_their_own_places_fairly() {
+        let shares = Shares::new();
+        let worker = |id| Holding::Conversation(ConversationId(Snowflake(id)));
+        let connection = || shares.arrive(Peer::Process(None));
+        let endless = || std::future::pending::<Result<(), Problem>>();
+        let (first, honest) = (connection(), connection());
+        let mut oldest = Box::pin(first.run_wait(worker(1), endless()));
+        assert!(futures_util::poll!(&mut oldest).is_pending());
+        let lost: Vec<_> = (0..WAITS).map(|_| CancellationToken::new()).collect();
+        let places: Vec<_> = lost.iter().map(|lost| shares.waits.enter(worker(1), lost.clone())).collect();
+        assert_eq!(oldest.await, Err(Problem::too_many_requests()), "its own later waits displace it");
+        let mut waiting = Box::pin(honest.run_wait(worker(2), endless()));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        let more: Vec<_> =
+            (0..WAITS).map(|_| shares.waits.enter(worker(1), CancellationToken::new())).collect();
+        assert!(futures_util::poll!(&mut waiting).is_pending(), "a small holder keeps its wait");
+        assert_eq!(shares.requests.table().taken, 0);
+        assert_eq!(connection().run_request(worker(3), async { Ok(()) }).await, Ok(()));
+        drop((places, more));
     }
 
     #[tokio::test]

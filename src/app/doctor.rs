@@ -1,11 +1,14 @@
 //! `threadkey doctor`: checks everything that can be checked before `run`.
 
 mod agent;
+mod certificate;
 mod discovery;
 mod finding;
 mod health;
+mod hooks;
 mod limits;
 mod network;
+mod operators;
 mod redirect_page;
 mod sign_in_pages;
 mod sockets;
@@ -13,13 +16,20 @@ mod sockets;
 pub use finding::{Finding, Verdict};
 pub use health::examine as examine_health;
 
-use std::{ffi::OsStr, fmt::Write as _, path::Path};
+use std::{
+    ffi::OsStr,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use super::AppSettings;
 use crate::{
+    api::OperatorKeySettings,
     cli::{Exit, Failure, json_line},
     discord::DiscordSettings,
+    hooks::HookSettings,
     store,
+    sys::files,
 };
 
 /// Runs all checks. `discord` has the bot's settings, or the text about the missing token. Programs
@@ -35,10 +45,13 @@ pub async fn examine(
     findings.extend(discovery::check(&settings.providers, &settings.clock).await);
     findings.extend(check_providers(settings).await);
     findings.push(check_socket(&settings.api.socket).await);
+    findings.extend(operators::check(&settings.api, &settings.clock).await);
+    findings.extend(check_secret_files(&settings.secret_files));
+    findings.extend(hooks::check(&settings.hooks, path));
     if let Some(public) = &settings.api.public {
         findings.extend(sign_in_pages::check(public, &settings.providers, &settings.clock).await);
     }
-    findings.extend(network::check(&settings.providers, discord.as_ref().ok()).await);
+    findings.extend(network::check(&settings.providers, &settings.api.inject, discord.as_ref().ok()).await);
     if let Err(missing) = discord {
         let text = format!("{missing}. Only `threadkey run` needs it");
         findings.push(Finding::new("discord", Verdict::Warn, text));
@@ -56,6 +69,28 @@ pub async fn examine(
         )),
     }
     findings
+}
+
+/// Runs the checks of `config check`, which need neither the store nor the network.
+pub async fn examine_programs_and_keys(
+    settings: &HookSettings,
+    keys: &[OperatorKeySettings],
+    path: &OsStr,
+) -> Vec<Finding> {
+    let mut findings = hooks::check(settings, path);
+    findings.extend(operators::check_keys(keys).await);
+    findings
+}
+
+/// Warns of files with secrets that other users can read.
+fn check_secret_files(secrets: &[PathBuf]) -> Option<Finding> {
+    let readable: Vec<_> = secrets.iter().filter(|file| files::is_readable_by_others(file)).collect();
+    let names: Vec<_> = readable.iter().map(|file| file.display().to_string()).collect();
+    (!names.is_empty()).then(|| {
+        let text =
+            format!("{} can be read by its group or by others: run `chmod 600` on it", names.join(", "));
+        Finding::new("secret files", Verdict::Warn, text)
+    })
 }
 
 /// Returns the exit code: 0 without a failure, 2 if a check of the configuration failed, 6 if one of

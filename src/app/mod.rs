@@ -1,9 +1,18 @@
 //! Wiring: creates the modules from their settings, runs them, supervises them, and ends them in
 //! order.
 //!
-//! Invariant: the end is orderly. First no new work begins, then the workers end, then the
-//! requests. The process stays until no refresh is under way, for at most 180 s. A second signal
-//! ends it at once, which is safe too: the journal of every refresh has its state.
+//! Invariant: the end is orderly, in these steps.
+//!
+//! 1. Nothing more is accepted: no prompt, and no connection to the ports of workers, to TCP and to the
+//!    sign-in pages. Requests in progress by the injecting proxy may finish, for at most 30 s. The
+//!    workers still reach the token API.
+//! 2. The workers end, within 10 s, with all that they have started.
+//! 3. The token API finishes its requests, for at most 35 s, and its socket goes.
+//! 4. The process stays until no refresh is under way, for at most 180 s, and then for the hooks of the
+//!    last events, for at most 30 s.
+//!
+//! A second signal ends it at once, which is safe too: the journal of every refresh has its state. No
+//! way leaves a process of a worker or a socket.
 
 pub mod doctor;
 mod error;
@@ -23,6 +32,7 @@ use crate::{
     agent::Agents,
     api::ApiSettings,
     broker::Broker,
+    hooks::{HookSettings, Hooks},
     oauth::{Client, ProviderError, Providers},
     store::{FileStore, FileStoreOptions, StoreError},
     sys::clock::Clock,
@@ -45,6 +55,10 @@ pub struct AppSettings {
     pub api: ApiSettings,
     /// The agents, if there are any.
     pub agents: Option<Agents>,
+    /// The commands that run after events.
+    pub hooks: HookSettings,
+    /// The files that hold secrets, whether or not they exist.
+    pub secret_files: Vec<PathBuf>,
     /// The clock.
     pub clock: Clock,
 }
@@ -56,6 +70,11 @@ impl AppSettings {
     /// When the store's path cannot be used.
     pub fn open_store(&self) -> Result<FileStore, StoreError> {
         FileStore::open(&self.store, self.clock.clone(), self.store_options)
+    }
+
+    /// Runs the hooks of the broker's events from now on. Must be called within a Tokio runtime.
+    pub fn start_hooks(&self, broker: &Broker) -> Hooks {
+        Hooks::start(self.hooks.clone(), broker)
     }
 
     /// Creates a broker on the store.

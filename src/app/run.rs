@@ -14,9 +14,10 @@ use crate::{
     agent::{Agents, Capabilities, Workers},
     api::{self, Bound, InjectServer, OperatorKeys},
     broker::{Broker, OwnerRights, WithoutBot, WorkerTokens},
-    discord::{self, BotDeps, Conversations, DiscordError, DiscordSettings, Rights},
+    discord::{self, BotDeps, Conversations, DiscordError, DiscordSettings, Rights, SignInQuestions},
     oauth::ProviderError,
     secret::Scrubber,
+    sys::files,
 };
 
 /// The time that refreshes under way get when the process ends: the longest time that a response is
@@ -38,28 +39,34 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
         agent.check()?;
     }
     let Some(_bot) = bot_lock(&store, &mut signals).await? else { return Ok(()) };
+    warn_of_readable_secrets(&settings);
     let broker = settings.broker(store)?;
+    let hooks = settings.start_hooks(&broker);
     let conversations =
         Arc::new(Conversations::load(discord.conversations.clone()).map_err(DiscordError::from)?);
     let capabilities = Arc::new(Capabilities::new());
-    let shutdown = CancellationToken::new();
+    let (stopping, shutdown) = (CancellationToken::new(), CancellationToken::new());
     // The token API is served before and while Discord is away: a probe learns from
     // it that the process is in order.
     let connected = watch::Sender::new(false);
     let operators = OperatorKeys::load(settings.api.operator_keys.clone()).await?;
     let reload = reload_keys_on_hangup(operators.clone(), hangups);
     let bound = bind_api(&settings, operators).await?.with_bot(connected.subscribe());
+    let bound = bound.with_end_of_tcp(stopping.clone());
     // The rights are unknown until the bot reaches Discord, and an unknown right opens nothing.
     let rights = Rights::new(&discord, settings.clock.clone());
-    let pages = serve_sign_in_pages(&settings, &broker, Arc::new(rights.clone()), &shutdown).await?;
-    let tokens = WorkerTokens::new(broker.clone(), Arc::new(rights.clone()));
+    let pages = serve_sign_in_pages(&settings, &broker, Arc::new(rights.clone()), &stopping).await?;
+    let questions = SignInQuestions::default();
+    let tokens =
+        WorkerTokens::new(broker.clone(), Arc::new(rights.clone())).asking(Arc::new(questions.clone()));
     let mut api = serve_api(bound, &broker, &capabilities, &tokens, &shutdown);
     let scrubber = Scrubber::of_process().clone();
     let workers = match settings.agents.clone() {
         Some(agents) => Some(create_workers(agents, capabilities, tokens.clone(), &conversations).await?),
         None => None,
     };
-    let inject = workers.as_ref().map(|workers| serve_inject(&settings, workers, tokens)).transpose()?;
+    let inject =
+        workers.as_ref().map(|workers| serve_inject(&settings, workers, tokens.clone())).transpose()?;
     let upkeep = workers.clone().map(|workers| tokio::spawn(async move { workers.keep_folders().await }));
     let background_refresh = workers.clone().map(|workers| refresh_in_background(broker.clone(), workers));
     let keepalive = keep_alive(broker.clone(), workers.clone(), Arc::new(rights.clone()));
@@ -67,7 +74,14 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
     let choice_expiry = expire_choices(broker.clone());
     let sign_in_polls = poll_sign_ins(broker.clone(), Arc::new(rights.clone()));
     let discovery = keep_discovered(broker.clone());
-    let deps = BotDeps { conversations, broker: broker.clone(), workers: workers.clone(), scrubber, rights };
+    let deps = BotDeps {
+        conversations,
+        broker: broker.clone(),
+        workers: workers.clone(),
+        scrubber,
+        rights,
+        questions,
+    };
     let bot = discord::run(discord, deps, connected, shutdown.clone());
     let mut bot = tokio::spawn(bot);
     let (outcome, defect) = tokio::select! {
@@ -76,6 +90,8 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
         () = signals.next() => (None, None),
     };
     tracing::info!("ending after the work that is under way; a second signal ends the process at once");
+    stopping.cancel();
+    tokens.end_owner_waits();
     let orderly_end = async {
         if let (Some(workers), Some(Some(inject))) = (&workers, &inject) {
             workers.refuse_prompts();
@@ -102,6 +118,7 @@ pub async fn run(settings: AppSettings, discord: DiscordSettings) -> Result<(), 
         discovery.abort();
         reload.abort();
         finish(&broker, api, &settings.store).await;
+        hooks.finish().await;
         match (defect, outcome) {
             (Some(defect), _) => Err(defect),
             (None, Ok(result)) => result.map_err(AppError::from),
@@ -125,6 +142,8 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
     if settings.api.operator_keys.is_empty() {
         return Err(AppError::NoOperatorKey);
     }
+    warn_of_readable_secrets(&settings);
+    let hooks = settings.start_hooks(&broker);
     let shutdown = CancellationToken::new();
     let operators = OperatorKeys::load(settings.api.operator_keys.clone()).await?;
     let reload = reload_keys_on_hangup(operators.clone(), hangups);
@@ -150,11 +169,23 @@ pub async fn serve(settings: AppSettings) -> Result<(), AppError> {
             let _ = pages.await;
         }
         finish(&broker, api, &settings.store).await;
+        hooks.finish().await;
     };
     reload.abort();
     tokio::select! {
         () = orderly_end => Ok(()),
         () = signals.next() => end_at_once(&broker, &settings.store),
+    }
+}
+
+/// Warns of files with secrets that other users of the machine can read. Containers mount such files
+/// in folders that are private, so they are no error.
+fn warn_of_readable_secrets(settings: &AppSettings) {
+    for file in settings.secret_files.iter().filter(|file| files::is_readable_by_others(file)) {
+        tracing::warn!(
+            file = %file.display(),
+            "a file with a secret can be read by its group or by others: run `chmod 600` on it"
+        );
     }
 }
 
@@ -274,7 +305,7 @@ fn keep_discovered(broker: Broker) -> JoinHandle<()> {
 /// Waits for the requests and the refreshes that are under way.
 async fn finish(broker: &Broker, api: JoinHandle<()>, store: &Path) {
     let _ = api.await;
-    if tokio::time::timeout(DRAIN_TIMEOUT, broker.drained()).await.is_err() {
+    if broker.clock().within(DRAIN_TIMEOUT, broker.drained()).await.is_none() {
         tracing::warn!(
             "a refresh is still under way after {} s; its journal has its state",
             DRAIN_TIMEOUT.as_secs()

@@ -13,6 +13,8 @@ pub enum Event {
     /// This process no longer finishes a sign-in of this tenant. Its result, if any, was published
     /// before.
     SignInConcluded(Tenant),
+    /// The user pasted the provider's answer that the access was denied. The sign-in stays open.
+    Denied(Tenant),
     /// A choice was not made in time; the session stays.
     Lapsed(Kept),
     /// The provider ended a session, and its user has not been notified.
@@ -20,6 +22,16 @@ pub enum Event {
         /// The tenant.
         tenant: Tenant,
         /// The provider's error code.
+        code: String,
+    },
+    /// A user has chosen a sign-in with another account, and it is the session now.
+    Switched(SignedIn),
+    /// A session that had ended or was stuck works again: by a refresh, or by a sign-in that was
+    /// published before.
+    Recovered {
+        /// The tenant.
+        tenant: Tenant,
+        /// The error code of its end, or [`Session::STUCK`](crate::session::Session::STUCK).
         code: String,
     },
     /// The provider refuses a session for hours without a verdict.

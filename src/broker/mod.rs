@@ -36,6 +36,7 @@ mod lease;
 mod mcp;
 mod mcp_state;
 mod metrics;
+mod owner_questions;
 mod owner_rights;
 mod refresh;
 mod reports;
@@ -55,6 +56,7 @@ pub use error::{FinishError, TokenError, is_from_a_wrong_endpoint};
 pub use event::Event;
 pub use lease::{Lease, LeaseSource, TokenJson};
 pub use metrics::{BrokerMetrics, Durations, durations};
+pub use owner_questions::{LONGEST_OWNER_WAIT, OwnerQuestions, OwnerRefusal, OwnerWait, OwnerWaitError};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
 pub use rescue::{RestoreError, Restored};
 pub use sign_in::{
@@ -65,7 +67,7 @@ pub use sign_in::{
 pub use start_error::StartError;
 pub use status::{AccessState, RefreshState, SessionState, SharedLogin, Status, Trouble, Unnotified};
 pub use stored_token::{StoredToken, TokenPolicy};
-pub use worker_tokens::{Entitlement, WorkerTokenError, WorkerTokens};
+pub use worker_tokens::{Entitlement, GrantInUse, WorkerTokenError, WorkerTokens};
 
 use std::{
     sync::{Arc, OnceLock},
@@ -123,6 +125,7 @@ struct Inner {
     noting: DashMap<Tenant, ()>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
     finishing: DashMap<Tenant, usize>,
+    sign_in_gates: sign_in::SignInGates,
     /// Sign-ins that wait for a choice, as this process has seen them.
     watched: DashMap<(Tenant, Lineage), Watch>,
     /// The sign-ins that are over and left no answer in their journal.
@@ -161,6 +164,7 @@ impl Broker {
             keeping: DashMap::new(),
             noting: DashMap::new(),
             finishing: DashMap::new(),
+            sign_in_gates: sign_in::SignInGates::default(),
             watched: DashMap::new(),
             looked_at: DashMap::new(),
             unsaved: DashMap::new(),
@@ -195,6 +199,11 @@ impl Broker {
     /// The time of the broker's clock.
     pub fn now(&self) -> UnixTime {
         self.inner.now()
+    }
+
+    /// The broker's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
     }
 
     /// The configured providers.

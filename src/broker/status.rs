@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{Broker, DEFAULT_MIN_TTL, Undecided};
 use crate::{
     ids::{Lineage, Principal, Tenant},
-    session::{Change, Decision, Entry, LoginEnds, Refusals, RetryKind, Session, Wish, decide},
+    session::{Change, Decision, Entry, LoginEnds, Refusals, RetryKind, Session, Wish, decide, failure},
     store::StoreError,
     sys::clock::UnixTime,
 };
@@ -264,6 +264,17 @@ impl Broker {
     /// The store's.
     pub async fn session(&self, tenant: &Tenant) -> Result<Option<Session>, StoreError> {
         Ok(self.inner.store.read(tenant).await?.session)
+    }
+
+    /// Returns the start of the tenant's newest sign-in if the access was denied at the provider.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn denied_sign_in(&self, tenant: &Tenant) -> Result<Option<UnixTime>, StoreError> {
+        let Some(pending) = self.inner.store.read(tenant).await?.pending else { return Ok(None) };
+        let polled = pending.polling.as_ref().and_then(|polling| polling.ended.as_deref());
+        let is_denied = [pending.failure(), polled].contains(&Some(failure::DENIED));
+        Ok(is_denied.then_some(pending.created_at))
     }
 
     /// Returns the sessions that have ended, are stuck or will end soon, and whose users have not

@@ -15,12 +15,16 @@
 //!    member, and that server has a session, the worker gets the token of that session,
 //!    `guild:<server>`.
 //! 6. If neither session exists, the owner's tenant counts, so that the error asks the owner to
-//!    sign in.
+//!    sign in. A request that may wait asks by the bot ([`OwnerWait`]), and each later attempt of it
+//!    follows this rule anew.
 //! 7. A worker that has reported a token does not get it again for ten minutes. Others still do,
 //!    until the report is confirmed. A conversation forces at most one refresh in ten minutes, and
 //!    its further reports in that time do nothing. A 401 that the injecting proxy meets is a report
 //!    that takes the token from no request: one endpoint may refuse every token.
 //! 8. The scrubber knows every token before it leaves, so that no text and no log shows it.
+//! 9. A request that the injecting proxy forwards uses the token until its answer ends. It ends
+//!    earlier once the owner or the server loses the right of rule 3 or 5, or the session that it
+//!    began with is gone or replaced ([`GrantInUse`]).
 //!
 //! Operator keys have scopes of their own, and of this rule the limits of 7 alone.
 //!
@@ -32,16 +36,20 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
-    Broker, DEFAULT_MIN_TTL, Lease, OwnerRights, RightsError, TokenError,
+    Broker, DEFAULT_MIN_TTL, Lease, OwnerQuestions, OwnerRights, OwnerWait, RightsError, Standing,
+    TokenError, WithoutBot,
     reports::{Reporter, Reports},
 };
 use crate::{
     agent::{Conversation, Holder, TokenSource},
-    ids::{Principal, ProviderId, Tenant},
+    ids::{Lineage, Principal, ProviderId, Tenant},
     secret::{AccessToken, Fingerprint, Scrubber},
     session::Wish,
-    store::StoreError,
+    store::{ChangeNotices, StoreError},
+    sys::clock::Clock,
 };
 
 /// Hands out tokens to workers, by the rule of this file. Cheap to clone; clones share their state.
@@ -50,6 +58,9 @@ pub struct WorkerTokens {
     broker: Broker,
     reports: Arc<Reports>,
     rights: Arc<dyn OwnerRights>,
+    questions: Arc<dyn OwnerQuestions>,
+    /// Ends the waits for owners.
+    ending: CancellationToken,
 }
 
 /// The right of one worker to one tenant's tokens. Only [`WorkerTokens::entitlement`] creates it.
@@ -57,6 +68,14 @@ pub struct Entitlement<'a> {
     tokens: &'a WorkerTokens,
     tenant: Tenant,
     conversation: Conversation,
+}
+
+/// The grant that a forwarded request of a worker uses: a sign-in of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantInUse {
+    tenant: Tenant,
+    /// The sign-in; `None` for a token of the environment.
+    lineage: Option<Lineage>,
 }
 
 /// The reason why a worker gets no token.
@@ -86,9 +105,42 @@ pub enum WorkerTokenError {
 // === impl WorkerTokens ===
 
 impl WorkerTokens {
-    /// Takes the broker, and the rights of the owners.
+    /// Takes the broker, and the rights of the owners. No owner can be asked to sign in.
     pub fn new(broker: Broker, rights: Arc<dyn OwnerRights>) -> Self {
-        Self { broker, reports: Arc::default(), rights }
+        let (questions, ending) = (Arc::new(WithoutBot), CancellationToken::new());
+        Self { broker, reports: Arc::default(), rights, questions, ending }
+    }
+
+    /// The same, which asks owners to sign in.
+    #[must_use]
+    pub fn asking(self, questions: Arc<dyn OwnerQuestions>) -> Self {
+        Self { questions, ..self }
+    }
+
+    /// Begins the wait of a worker of `holder` for its owner's sign-in, after an error that
+    /// [`WorkerTokenError::needs_sign_in`].
+    ///
+    /// # Errors
+    /// [`WorkerTokenError::ProviderNotAllowed`] by rule 1, or the store's error.
+    pub async fn owner_wait(
+        &self,
+        holder: &Holder,
+        provider: &ProviderId,
+    ) -> Result<OwnerWait, WorkerTokenError> {
+        OwnerWait::begin(self, holder, provider, self.ending.clone()).await
+    }
+
+    /// Ends all waits for owners, now and later, because the process is ending.
+    pub fn end_owner_waits(&self) {
+        self.ending.cancel();
+    }
+
+    pub(super) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    pub(super) fn questions(&self) -> &dyn OwnerQuestions {
+        &*self.questions
     }
 
     /// Decides which tenant's tokens a worker of `holder` gets for `provider`. The decision is a
@@ -112,6 +164,41 @@ impl WorkerTokens {
         let candidates = Candidates { shared: candidates.shared.filter(|_| shares), ..candidates };
         let tenant = candidates.choose(&self.broker).await.map_err(TokenError::from)?;
         Ok(Entitlement { tokens: self, tenant, conversation: holder.conversation.clone() })
+    }
+
+    /// Checks that a worker of `holder` may still use a grant. A later sign-in of the same tenant is
+    /// another grant.
+    ///
+    /// # Errors
+    /// The reason why it may not, or the store's error.
+    pub async fn check_grant(&self, holder: &Holder, grant: &GrantInUse) -> Result<(), WorkerTokenError> {
+        let GrantInUse { tenant, lineage } = grant;
+        let standing = self.rights.of(&holder.conversation).await?;
+        check_share(tenant, standing)?;
+        if self.lineage(tenant).await? == *lineage {
+            return Ok(());
+        }
+        Err(TokenError::NoSession(tenant.clone()).into())
+    }
+
+    /// The clock of the rights and the sessions.
+    pub fn clock(&self) -> &Clock {
+        self.broker.clock()
+    }
+
+    /// Subscribes to the changes after which a grant may be gone.
+    pub fn changes(&self) -> ChangeNotices {
+        self.broker.changes()
+    }
+
+    /// The sign-in that the tenant's tokens come from; `None` for a token of the environment.
+    async fn lineage(&self, tenant: &Tenant) -> Result<Option<Lineage>, TokenError> {
+        if self.broker.environment_variable(tenant).is_some() {
+            return Ok(None);
+        }
+        let entry = self.broker.inner.store.read(&self.broker.source_of(tenant)).await?;
+        let session = entry.session.ok_or_else(|| TokenError::NoSession(tenant.clone()))?;
+        Ok(Some(session.lineage))
     }
 
     /// Whether a worker of `holder` gets the tokens of `tenant`.
@@ -273,6 +360,15 @@ impl Entitlement<'_> {
         &self.tenant
     }
 
+    /// Returns the grant that a token comes from now.
+    ///
+    /// # Errors
+    /// [`TokenError::NoSession`], or the store's error.
+    pub async fn grant(&self) -> Result<GrantInUse, WorkerTokenError> {
+        let lineage = self.tokens.lineage(&self.tenant).await?;
+        Ok(GrantInUse { tenant: self.tenant.clone(), lineage })
+    }
+
     /// Returns a token, as [`Broker::token`] does.
     ///
     /// # Errors
@@ -326,12 +422,18 @@ impl Entitlement<'_> {
     /// Rules 3 and 8.
     async fn hand_out(&self, lease: Lease) -> Result<Lease, WorkerTokenError> {
         let standing = self.tokens.rights.of(&self.conversation).await?;
-        if matches!(self.tenant.principal, Principal::Guild(_)) && !standing.shares {
-            return Err(WorkerTokenError::NotEntitled);
-        }
+        check_share(&self.tenant, standing)?;
         Scrubber::of_process().note(lease.access_token.expose());
         Ok(lease)
     }
+}
+
+/// Checks that an owner with this standing may use the tenant, if that is a server's.
+fn check_share(tenant: &Tenant, standing: Standing) -> Result<(), WorkerTokenError> {
+    if matches!(tenant.principal, Principal::Guild(_)) && !standing.shares {
+        return Err(WorkerTokenError::NotEntitled);
+    }
+    Ok(())
 }
 
 impl From<RightsError> for WorkerTokenError {
@@ -346,14 +448,14 @@ impl From<RightsError> for WorkerTokenError {
 // === impl Candidates ===
 
 /// The tenants that may serve a worker for one provider.
-struct Candidates {
-    own: Tenant,
-    shared: Option<Tenant>,
+pub(super) struct Candidates {
+    pub(super) own: Tenant,
+    pub(super) shared: Option<Tenant>,
 }
 
 impl Candidates {
     /// Rule 1, and the tenants of rules 4 and 5.
-    fn of(holder: &Holder, provider: &ProviderId) -> Option<Self> {
+    pub(super) fn of(holder: &Holder, provider: &ProviderId) -> Option<Self> {
         if !holder.providers.contains(provider) {
             return None;
         }

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{config_init::InitArgs, demand::parse_scope, parse_duration};
 use crate::{
-    broker::DEFAULT_MIN_TTL,
+    broker::{DEFAULT_MIN_TTL, LONGEST_OWNER_WAIT},
     ids::{Principal, ProviderId, Tenant},
     session::GrantKind,
 };
@@ -56,7 +56,7 @@ impl Cli {
         }
         let provider = Some(provider.to_str()?.parse().ok()?);
         let (principal, min_ttl, rejected) = (None, None, None);
-        let args = TokenArgs { provider, principal, min_ttl, rejected, format: Format::Raw };
+        let args = TokenArgs { provider, principal, min_ttl, wait: None, rejected, format: Format::Raw };
         Some(Self { config: None, command: Command::Token(args) })
     }
 }
@@ -324,6 +324,10 @@ pub struct TokenArgs {
     /// lives shorter is printed with a warning [default: 60s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub min_ttl: Option<Duration>,
+    /// In a worker, how long its owner may take to sign in if there is no session; the owner is asked on
+    /// Discord. At most 5m. Elsewhere there is no owner to ask, and the error has the command that signs in
+    #[arg(long, value_name = "DURATION", value_parser = parse_wait, conflicts_with = "rejected")]
+    pub wait: Option<Duration>,
     /// `-`: read a token from standard input that a resource rejected before it expired; print
     /// another one
     #[arg(long, value_name = "-", conflicts_with = "min_ttl")]
@@ -331,6 +335,16 @@ pub struct TokenArgs {
     /// The output format
     #[arg(long, value_enum, default_value_t = Format::Raw)]
     pub format: Format,
+}
+
+/// Parses the time for which the owner of a worker may be waited for.
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    let wait = parse_duration(text).map_err(|error| error.to_string())?;
+    if wait > LONGEST_OWNER_WAIT {
+        let longest = LONGEST_OWNER_WAIT.as_secs() / 60;
+        return Err(format!("an owner is waited for {longest}m at most; ask again after that"));
+    }
+    Ok(wait)
 }
 
 impl TokenArgs {

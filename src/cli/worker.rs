@@ -39,7 +39,7 @@ pub async fn run(args: &TokenArgs) -> Result<(), Failure> {
     let answer = match rejected_from_stdin(args).await? {
         Some(rejected) => client.rejected(provider, &rejected).await?,
         None => {
-            let query = TokenQuery { min_ttl: Some(args.min_ttl()), ..TokenQuery::default() };
+            let query = TokenQuery { min_ttl: Some(args.min_ttl()), wait: args.wait };
             client.token(provider, query).await?
         }
     };
@@ -83,11 +83,13 @@ impl ExitError for TokenClientError {
 /// Returns the exit code for an error code of the token API: the same as outside a worker.
 fn exit_from_code(code: &str) -> Exit {
     match code {
-        "no_session" => Exit::NoSession,
+        "no_session" | "authorization_denied" => Exit::NoSession,
         "session_ended" => Exit::Ended,
-        "provider_unavailable" | "refresh_in_progress" | "too_many_requests" | "rights_unknown" => {
-            Exit::Later
-        }
+        "provider_unavailable"
+        | "refresh_in_progress"
+        | "too_many_requests"
+        | "rights_unknown"
+        | "authorization_timeout" => Exit::Later,
         "store_unavailable" => Exit::Store,
         "unauthorized"
         | "provider_not_allowed"
@@ -120,6 +122,8 @@ mod tests {
             ("not_entitled", 2),
             ("rights_unknown", 5),
             ("no_session", 3),
+            ("authorization_denied", 3),
+            ("authorization_timeout", 5),
             ("session_ended", 4),
             ("refresh_in_progress", 5),
             ("too_many_requests", 5),

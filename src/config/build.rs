@@ -11,7 +11,7 @@ use super::{
     discord::{self, UnreadToken},
     exchange,
     file::File,
-    inject, mcp, operators,
+    hooks, inject, mcp, operators,
     provider::{self, Configured},
     public,
     secret::SecretReader,
@@ -20,9 +20,10 @@ use super::{
 };
 use crate::{
     agent::Agents,
-    api::ApiSettings,
+    api::{ApiSettings, ListenTransport, Transport},
     cli::{LogFormat, UnknownLogFormat},
     discord::DiscordSettings,
+    hooks::HookSettings,
     oauth::{DiscoveryCache, Providers},
     store::FileStoreOptions,
     sys::{sandbox, socket},
@@ -55,6 +56,10 @@ pub struct Config {
     pub log_format: Option<LogFormat>,
     /// The agents, if there are any.
     pub agents: Option<Agents>,
+    /// The commands that run after events.
+    pub hooks: HookSettings,
+    /// The files that hold secrets, whether or not they exist.
+    pub secret_files: Vec<PathBuf>,
     discord: Result<UnreadToken, String>,
 }
 
@@ -75,7 +80,7 @@ impl Config {
 
 pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Result<Config, ConfigError> {
     let (file, source) = source::read(path, text, variables)?;
-    let File { store, discord, api, providers, agent, agents, inject, log } = file;
+    let File { store, discord, api, providers, agent, agents, inject, log, hooks } = file;
     let sweep_after = store.sweep_after.map_or(SWEEP_AFTER, |after| after.0);
     if sweep_after < SHORTEST_SWEEP {
         let problem = "store.sweep_after must be at least one day, as in \"90d\"".to_owned();
@@ -122,7 +127,8 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
         socket: socket(&source, api.socket, &store_path)?,
         public,
     };
-    let mut deny = secrets.into_files();
+    let secret_files = [secrets.into_files(), key_files(&api)].concat();
+    let mut deny = secret_files.clone();
     deny.extend(store_folders(&store_path));
     let agents = agent::agents(&source, agent, agents, (&providers, &mcp), &api, deny)?;
     Ok(Config {
@@ -133,10 +139,25 @@ pub(super) fn build(path: PathBuf, text: String, variables: &Variables) -> Resul
         api,
         log_format,
         agents,
+        hooks: hooks::settings(&source, hooks)?,
+        secret_files,
         discord,
         file: source.path,
         unused: None,
     })
+}
+
+/// Returns the files of the private keys of TLS servers.
+fn key_files(api: &ApiSettings) -> Vec<PathBuf> {
+    let listen = api.listen.as_ref().and_then(|listen| match &listen.transport {
+        ListenTransport::Tls(files) => Some(files.key.clone()),
+        ListenTransport::Local | ListenTransport::Proxy(_) => None,
+    });
+    let public = api.public.as_ref().and_then(|public| match &public.transport {
+        Transport::Tls(files) => Some(files.key.clone()),
+        Transport::Proxy(_) => None,
+    });
+    listen.into_iter().chain(public).collect()
 }
 
 /// Returns the folder of the store's path. If the path is a symlink, the folder of the file itself

@@ -26,6 +26,17 @@ pub(super) struct File {
     pub(super) agents: BTreeMap<AgentKey, NamedAgentSection>,
     pub(super) inject: BTreeMap<String, InjectSection>,
     pub(super) log: LogSection,
+    pub(super) hooks: HooksSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct HooksSection {
+    pub(super) ended: Option<Vec<String>>,
+    pub(super) stuck: Option<Vec<String>>,
+    pub(super) recovered: Option<Vec<String>>,
+    pub(super) signed_in: Option<Vec<String>>,
+    pub(super) shared_login_changed: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -14,7 +14,7 @@
 //!
 //! A new setting needs four places:
 //! - a field of its section in `file`,
-//! - its check and its default in the section's builder: `agent`, `discord`, `inject`, `provider`, `public`
+//! - its check and its default in the section's builder: `agent`, `discord`, `hooks`, `inject`, `provider`, `public`
 //!   or `build`,
 //! - a field of the module's settings,
 //! - a line in `deploy/threadkey.toml`; a test compares its keys with those of `file`.
@@ -30,6 +30,7 @@ mod environment;
 mod error;
 mod exchange;
 mod file;
+mod hooks;
 mod inject;
 mod mcp;
 mod operators;

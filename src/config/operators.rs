@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{
         CertificateFiles, KeyScope, KeySource, ListenSettings, ListenTransport, OperatorKeySettings,
-        ProviderPattern, Right, keys_in,
+        ProviderPattern, Right,
     },
     ids::closest,
     oauth::Providers,
@@ -26,8 +26,9 @@ use crate::{
 /// The longest name of a key.
 const LONGEST_NAME: usize = 64;
 
-/// Builds the settings of all keys. A key that is not there is an error only for the commands that
-/// serve the API: others run without it, mostly in the terminal of another user.
+/// Builds the settings of all keys. A key that is not there, or has not the right form, is an error
+/// only for the commands that serve the API and for the checks: others run without it, mostly in the
+/// terminal of another user.
 pub(super) fn keys(
     source: &Source<'_>,
     secrets: &mut SecretReader<'_>,
@@ -64,13 +65,8 @@ fn key(
         file,
         command: &section.key_command,
     })?;
-    let place = if file.is_some() { "key_file" } else { "key_env" };
     let read = match read {
-        Some(Ok(SecretSource::Known(text))) => {
-            keys_in(text.expose())
-                .map_err(|problem| error(place, format!("the key of {place}: {problem}")))?;
-            KeySource::Variable(text)
-        }
+        Some(Ok(SecretSource::Known(text))) => KeySource::Variable(text),
         Some(Ok(SecretSource::Command(command))) => KeySource::Command(command),
         Some(Err(missing)) => KeySource::Missing(missing),
         None => {

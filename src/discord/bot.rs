@@ -22,6 +22,7 @@ use super::{
     held_prompts::HeldPrompts,
     interaction::Interaction,
     interaction_tokens::InteractionTokens,
+    questions::SignInQuestions,
     rest::Rest,
     rights::Rights,
     running_turns::RunningTurns,
@@ -63,6 +64,7 @@ pub(super) struct Bot {
     pub(super) tokens: InteractionTokens,
     pub(super) open_messages: OpenMessages,
     pub(super) held_prompts: HeldPrompts,
+    pub(super) questions: SignInQuestions,
     pub(super) acting_managers: ActingManagers,
     pub(super) conversations: Arc<Conversations>,
     pub(super) running_turns: RunningTurns,
@@ -86,6 +88,7 @@ pub(super) struct BotParts {
     pub(super) own_id: Snowflake,
     pub(super) conversations: Arc<Conversations>,
     pub(super) scrubber: Scrubber,
+    pub(super) questions: SignInQuestions,
 }
 
 impl Bot {
@@ -109,6 +112,7 @@ impl Bot {
             tokens: InteractionTokens::new(),
             open_messages: OpenMessages::new(),
             held_prompts: HeldPrompts::default(),
+            questions: parts.questions,
             acting_managers: ActingManagers::new(),
             conversations: parts.conversations,
             running_turns: RunningTurns::new(),

@@ -29,6 +29,8 @@ pub(super) enum Action {
     EnterDigits(Tenant),
     /// Starts a sign-in.
     SignIn(Tenant),
+    /// Declines to sign in for an agent.
+    DeclineSignIn(Tenant),
     /// Refreshes a stuck session at once.
     TryAgain(Tenant),
     /// Decides about a sign-in as another account.
@@ -67,6 +69,7 @@ impl Action {
             Self::EnterCode(tenant)
             | Self::EnterDigits(tenant)
             | Self::SignIn(tenant)
+            | Self::DeclineSignIn(tenant)
             | Self::TryAgain(tenant)
             | Self::Choose { tenant, .. }
             | Self::LogOut { tenant, .. } => Some(tenant),

@@ -1,6 +1,6 @@
 //! The durable map of the bot's conversations: each thread with its owner, and the random names of
 //! their agents' folders. Discord itself names the bot as the thread's owner. The file also holds the
-//! shared logins that were reported last.
+//! shared logins that were reported last, and the questions to owners.
 //!
 //! A file that cannot be read or parsed is refused and never overwritten. The map is bounded: the
 //! oldest conversations are forgotten, and their threads are then like any other thread.
@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use super::question::{self, Question, Questions, StoredQuestion};
 use crate::{
     agent::{FolderNames, is_folder_name},
     ids::{AgentName, IdError, Lineage, Snowflake, Tenant},
@@ -48,6 +49,9 @@ struct File {
     /// Absent until a bot has looked at the shared logins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shared_logins: Option<BTreeMap<String, StoredLogin>>,
+    /// The questions to owners, by tenant.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    questions: BTreeMap<String, StoredQuestion>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,6 +82,7 @@ struct Maps {
     /// The agents that users have chosen for their direct messages, by channel.
     direct_agents: BTreeMap<Snowflake, AgentName>,
     reported: Option<ReportedLogins>,
+    questions: Questions,
 }
 
 /// The shared logins that were reported last.
@@ -208,6 +213,26 @@ impl Conversations {
         self.change(|maps| maps.reported = Some(logins)).await
     }
 
+    /// Returns the questions to owners.
+    pub(super) fn questions(&self) -> Questions {
+        self.read().questions.clone()
+    }
+
+    /// Returns the question with this button.
+    pub(super) fn question_of(&self, custom_id: &str) -> Option<(Tenant, Question)> {
+        let maps = self.read();
+        let found = maps
+            .questions
+            .iter()
+            .find(|(_, one)| [&one.sign_in, &one.decline].iter().any(|id| *id == custom_id));
+        found.map(|(tenant, question)| (tenant.clone(), question.clone()))
+    }
+
+    /// Changes the questions to owners durably. After an error they are as they were.
+    pub(super) async fn change_questions(&self, change: impl FnOnce(&mut Questions)) -> io::Result<()> {
+        self.change(|maps| change(&mut maps.questions)).await
+    }
+
     /// Changes the map durably. After an error it is as it was.
     async fn change(&self, change: impl FnOnce(&mut Maps)) -> io::Result<()> {
         let _writing = self.writing.lock().await;
@@ -276,7 +301,8 @@ fn parse(text: &str) -> Result<Maps, String> {
     let direct_agents: Result<_, String> = direct.collect();
     let reported = file.shared_logins.map(|logins| logins.iter().map(reported_login).collect());
     let reported: Option<ReportedLogins> = reported.transpose().map_err(|error| error.to_string())?;
-    Ok(Maps { records: records?, folders: file.folders, direct_agents: direct_agents?, reported })
+    let questions: Questions = file.questions.iter().map(question::parse).collect::<Result<_, _>>()?;
+    Ok(Maps { records: records?, folders: file.folders, direct_agents: direct_agents?, reported, questions })
 }
 
 fn reported_login((tenant, login): (&String, &StoredLogin)) -> Result<(Tenant, ReportedLogin), IdError> {
@@ -314,6 +340,7 @@ fn render(maps: &Maps) -> Vec<u8> {
         folders: maps.folders.clone(),
         direct_agents: direct_agents.collect(),
         shared_logins,
+        questions: maps.questions.iter().map(question::stored).collect(),
     };
     let mut bytes = serde_json::to_vec_pretty(&file).expect("a map with string keys is always JSON");
     bytes.push(b'\n');
@@ -394,6 +421,37 @@ mod tests {
         let again = Conversations::load(path).expect("the map");
         assert_eq!(again.reported_logins(), Some(logins));
         assert!(again.get(Snowflake(11)).is_some(), "the conversations stay");
+    }
+
+    #[tokio::test]
+    async fn questions_and_refusals_are_read_again_after_a_restart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("conversations.json");
+        let first = Conversations::load(path.clone()).expect("an empty map");
+        let tenant = |text: &str| text.parse::<Tenant>().expect("a tenant");
+        let open = Question {
+            is_sent: true,
+            message: Some((Snowflake(10), Snowflake(77))),
+            ..Question::new(Snowflake(10), "codex".to_owned(), 100, Some(Lineage([3; 16])))
+        };
+        let refused = Question {
+            refused: Some(question::Refused { at: 200, by_provider: true }),
+            ..Question::new(Snowflake(11), "claude".to_owned(), 100, None)
+        };
+        let all: Questions =
+            [(tenant("acme/user:5"), open.clone()), (tenant("other/user:5"), refused)].into();
+        let recorded = all.clone();
+        first.change_questions(|questions| *questions = recorded).await.expect("saved");
+        let again = Conversations::load(path.clone()).expect("the map");
+        assert_eq!(again.questions(), all);
+        for button in [&open.sign_in, &open.decline] {
+            assert_eq!(again.question_of(button), Some((tenant("acme/user:5"), open.clone())));
+        }
+        assert_eq!(again.question_of("another"), None);
+        let shared = files::read_text(&path).expect("a text").replace("acme/user:5", "acme/guild:5");
+        files::replace_private(&path, shared.as_bytes()).expect("written");
+        let error = Conversations::load(path).expect_err("a question has one user").to_string();
+        assert!(error.contains("no user's"), "{error}");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use super::{
     buttons::{Action, PressError},
     commands::{self, Acknowledgement, Call},
     interaction::Interaction,
-    permission,
+    permission, questions,
     rights::Refusal,
     sign_in,
     wire::{MODAL_FIELD, Response},
@@ -102,7 +102,11 @@ async fn autocomplete(bot: &BotHandle, received: &CommandInteraction) {
 async fn component(bot: &BotHandle, received: &ComponentInteraction) {
     let interaction = Interaction::from(received).within(|guild| bot.rights.is_in(guild));
     let custom_id = &received.data.custom_id;
-    let pressed = bot.buttons.pressed(custom_id, interaction.user);
+    let pressed = match bot.buttons.pressed(custom_id, interaction.user) {
+        // The buttons of a question to an owner outlive a restart.
+        Err(PressError::Unknown) => questions::pressed(bot, custom_id, interaction.user),
+        known => known,
+    };
     let is_allowed = match &pressed {
         Ok(Action::EnterCode(_) | Action::EnterDigits(_)) => may_open_form(bot, &interaction).await,
         _ => is_allowed(bot, &interaction).await,
@@ -125,6 +129,7 @@ async fn component(bot: &BotHandle, received: &ComponentInteraction) {
                 auth::start(bot, &interaction, &tenant, "").await;
             }
         }
+        Ok(Action::DeclineSignIn(tenant)) => questions::decline(bot, &interaction, &tenant).await,
         Ok(Action::TryAgain(tenant)) => {
             if bot.defer(&interaction).await {
                 let message = auth::try_again(bot, &tenant).await;

@@ -28,6 +28,7 @@ use super::{
     first_contact::{Contact, first_contact_at_last, http, http_client, no_tls},
     link::{Knock, Link},
     prompts,
+    questions::{self, SignInQuestions},
     relay::Relay,
     rest::{Rest, RestError},
     retry::{Backoff, MAX_CONNECT_PAUSE},
@@ -53,6 +54,8 @@ pub struct BotDeps {
     pub scrubber: Scrubber,
     /// The rights of users, which the bot feeds and the token API asks too.
     pub rights: Rights,
+    /// The questions to owners, which the token API asks.
+    pub questions: SignInQuestions,
 }
 
 /// Runs the bot until `shutdown`. `connected` follows the connection, which is tried again for as long
@@ -91,7 +94,7 @@ impl Prepared {
         connected: watch::Sender<bool>,
         shutdown: CancellationToken,
     ) -> Result<Option<Self>, DiscordError> {
-        let BotDeps { conversations, broker, workers, scrubber, rights } = deps;
+        let BotDeps { conversations, broker, workers, scrubber, rights, questions } = deps;
         let outward = Outward::from_environment().map_err(|error| no_tls(&settings, &error))?;
         let client = http_client(&settings, &outward)?;
         let (link, knock) = (Link::new(connected), Knock::new(&settings, client.clone())?);
@@ -106,7 +109,7 @@ impl Prepared {
         let rest = Arc::new(Rest::new(rest_client, scrubber.clone()));
         let has_members_intent = application.has_members_intent();
         rights.connect(rest.clone(), application);
-        let parts = BotParts { rest, rights, own_id, conversations, scrubber };
+        let parts = BotParts { rest, rights, own_id, conversations, scrubber, questions };
         let bot = Arc::new(Bot::new(&settings, parts, broker, workers, stop));
         Ok(Some(Self { bot, settings, client, relay, link, knock, has_members_intent }))
     }
@@ -116,6 +119,8 @@ impl Prepared {
         let bot = &self.bot;
         bot.spawn(session_events::run(bot.clone()));
         bot.spawn(session_notice::run(bot.clone()));
+        bot.questions.connect(bot);
+        bot.spawn(questions::run(bot.clone()));
         bot.spawn(ended_rights::end_workers(bot.clone()));
         bot.spawn(shared_logins::run(bot.clone()));
         bot.spawn(register(bot.clone()));

@@ -94,6 +94,11 @@ impl HeldPrompts {
         (until > now).then_some(prompt)
     }
 
+    /// Whether a prompt waits for the sign-in of `tenant`.
+    pub(super) fn has(&self, tenant: &Tenant, now: UnixTime) -> bool {
+        self.lock().get(tenant).is_some_and(|(_, until)| *until > now)
+    }
+
     /// Whether a prompt of this user waits.
     pub(super) fn has_any_of(&self, user: Snowflake) -> bool {
         self.lock().values().any(|(prompt, _)| prompt.user == user)
@@ -128,6 +133,7 @@ mod tests {
         let tenant: Tenant = "acme/user:5".parse().expect("a tenant");
         assert_eq!(held.hold(&tenant, prompt("one"), 1000), Holding::Held);
         assert_eq!(held.hold(&tenant, prompt("two"), 1001), Holding::Replaced);
+        assert!(held.has(&tenant, 1002) && !held.has(&tenant, 1001 + 900));
         assert_eq!(held.take(&tenant, 1002).expect("it waits").text, "two");
         assert!(held.take(&tenant, 1002).is_none(), "it runs once");
         held.hold(&tenant, prompt("three"), 1000);

@@ -20,12 +20,15 @@ use crate::{
 };
 
 /// Returns the tenant that the owner of a conversation must sign in before an agent can work, if
-/// there is one.
+/// there is one. An agent at work asks for a login itself, so its owner is not asked twice.
 pub(super) async fn missing_login(
     bot: &Bot,
     workers: &Workers,
     conversation: &Conversation,
 ) -> Option<Tenant> {
+    if workers.is_at_work(conversation.id) {
+        return None;
+    }
     let (holder, required) = (workers.holder(conversation), workers.required_providers(conversation));
     match WorkerTokens::missing_login(&bot.broker, &holder, &required).await {
         Ok(missing) => missing,

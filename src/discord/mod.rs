@@ -43,6 +43,9 @@ mod open_thread;
 mod permission;
 mod prompt_search;
 mod prompts;
+mod question;
+mod question_text;
+mod questions;
 mod relay;
 mod rest;
 mod retry;
@@ -64,6 +67,7 @@ pub use first_contact::gateway_address;
 pub use gateway::{BotDeps, run};
 pub use hidden::is_hidden;
 pub use invite::{invite, missing_names};
+pub use questions::SignInQuestions;
 pub use rights::{Application, Rights, RightsInWords, rights_in_words};
 
 use std::path::PathBuf;

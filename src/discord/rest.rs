@@ -353,7 +353,7 @@ impl Rest {
     }
 
     /// Opens the channel for direct messages with a user.
-    async fn direct_channel(&self, user: Snowflake) -> Result<Snowflake> {
+    pub(super) async fn direct_channel(&self, user: Snowflake) -> Result<Snowflake> {
         self.pace().await;
         let body = json!({"recipient_id": user.to_string()});
         Ok(Snowflake(self.http.create_private_channel(&body).await?.id.get()))

@@ -89,7 +89,8 @@ async fn can_answer(bot: &Bot, conversation: &Conversation) -> bool {
     }
 }
 
-async fn reopened(bot: &Bot, thread: Snowflake) -> Result<(), RestError> {
+/// Opens an archived thread again, so that the bot can write into it.
+pub(super) async fn reopened(bot: &Bot, thread: Snowflake) -> Result<(), RestError> {
     let found = bot.rest.channel(thread).await?;
     if found.is_archived {
         bot.rest.unarchive(thread).await?;

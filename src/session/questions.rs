@@ -118,6 +118,18 @@ impl Session {
         scopes::missing(requested, self)
     }
 
+    /// The code that stands for refusals over hours without a verdict.
+    pub const STUCK: &str = "stuck";
+
+    /// The error code of the session's end, or [`Session::STUCK`]; `None` if it works.
+    pub fn end_code(&self) -> Option<&str> {
+        if let Some(ended) = self.verdict() {
+            return Some(&ended.code);
+        }
+        let is_stuck = self.retry.as_ref().is_some_and(|retry| retry.kind() == RetryKind::Stuck);
+        is_stuck.then_some(Self::STUCK)
+    }
+
     /// The verdict on the current refresh token. A verdict on an older token does not count.
     pub fn verdict(&self) -> Option<&Ended> {
         let ended = self.ended.as_ref()?;

@@ -23,6 +23,9 @@ enum Source {
     Set(std::sync::Arc<std::sync::atomic::AtomicI64>),
 }
 
+/// How often a wait looks at the clock of a test.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// The variable that names a clock file, with `test-util` only. A text that begins with `+` or `-`
 /// is added to the real time, in seconds; any other is the time itself.
 #[cfg(feature = "test-util")]
@@ -74,6 +77,33 @@ impl Clock {
             Source::Real => monotonic(),
             #[cfg(feature = "test-util")]
             Source::File(_) | Source::Set(_) => Duration::from_secs(self.now().try_into().unwrap_or(0)),
+        }
+    }
+
+    /// Returns a wait for this long, counted from this call. A test that moves its clock moves the end
+    /// of the wait too.
+    pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let of_a_test: Option<(Self, Duration)> = match &self.0 {
+            Source::Real => None,
+            #[cfg(feature = "test-util")]
+            Source::File(_) | Source::Set(_) => Some((self.clone(), self.elapsed() + duration)),
+        };
+        let real = tokio::time::sleep(duration);
+        async move {
+            let Some((clock, until)) = of_a_test else { return real.await };
+            while clock.elapsed() < until {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        }
+    }
+
+    /// Waits for a future, at most this long. Returns `None` at the limit.
+    pub async fn within<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+        let limit = self.sleep(limit);
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = limit => None,
         }
     }
 

@@ -111,6 +111,11 @@ pub fn check_writable_folder(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether the mode of a file lets its group or others read it. A file that cannot be examined is not.
+pub fn is_readable_by_others(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o044 != 0)
+}
+
 /// Whether both paths lead to the same file.
 pub fn is_same(one: &Path, other: &Path) -> bool {
     let identity = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));

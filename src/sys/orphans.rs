@@ -10,15 +10,15 @@
 //! process at once, and die at the end of any worker.
 //!
 //! Invariants: a child is known before any [`end_all`] can see it, because the lock is held from
-//! before the fork. Children from before [`adopt`] are known too. A process that starts children in
-//! other ways must not call [`adopt`].
+//! before the fork. Children from before [`adopt`] are known too. A process that starts children
+//! without [`spawning`] must not call [`adopt`].
 
 #![expect(unsafe_code, reason = "a reaper is made, and processes are killed and reaped, by system calls")]
 
 use std::{
     collections::HashSet,
     fs, io,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -28,6 +28,8 @@ const ROUNDS: u32 = 200;
 
 /// The children that are no orphans, once [`adopt`] was called.
 static KNOWN: Mutex<Option<HashSet<libc::pid_t>>> = Mutex::new(None);
+/// The children from before [`adopt`].
+static ELDER: OnceLock<HashSet<libc::pid_t>> = OnceLock::new();
 
 /// Makes this process the reaper of its orphaned descendants.
 ///
@@ -39,7 +41,7 @@ pub(super) fn adopt() -> io::Result<()> {
     if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    *known = Some(children());
+    *known = Some(ELDER.get_or_init(children).clone());
     Ok(())
 }
 
@@ -62,6 +64,24 @@ impl Spawning {
         if let Some(known) = self.0.as_mut() {
             known.insert(child);
         }
+    }
+}
+
+/// Keeps a child out of the orphans, until dropped.
+pub(super) struct Known(libc::pid_t);
+
+impl Spawning {
+    /// Keeps a child out of the orphans until the result is dropped.
+    pub(super) fn know_until_drop(&mut self, child: Option<u32>) -> Option<Known> {
+        let child = child.and_then(|child| libc::pid_t::try_from(child).ok())?;
+        self.know(child);
+        Some(Known(child))
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        forget(self.0);
     }
 }
 
@@ -99,6 +119,15 @@ pub(super) fn end_all() {
 #[expect(clippy::disallowed_methods, reason = "a killed process needs an instant to end")]
 fn sleep() {
     std::thread::sleep(PAUSE);
+}
+
+/// Kills and reaps all children but those from before [`adopt`], and then their orphans, at the end of
+/// the process. Blocks for at most a second.
+pub(super) fn end_children() {
+    if let (Some(known), Some(elder)) = (lock().as_mut(), ELDER.get()) {
+        known.clone_from(elder);
+    }
+    end_all();
 }
 
 fn lock() -> MutexGuard<'static, Option<HashSet<libc::pid_t>>> {

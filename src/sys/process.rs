@@ -14,7 +14,11 @@ use std::{
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    sync::{OnceLock, mpsc},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -206,9 +210,54 @@ fn set_up(parent: libc::pid_t, limits: Limits) -> io::Result<()> {
         limit(libc::RLIMIT_CORE as _, Some(0))?;
         limit(libc::RLIMIT_FSIZE as _, limits.file_size)?;
         limit(libc::RLIMIT_NOFILE as _, limits.open_files)?;
+        restore_descriptor_limit()?;
         libc::umask(0o077);
     }
     close_others_on_exec();
+    Ok(())
+}
+
+/// The soft limit of descriptors that this process started with, once it has raised it. Its children
+/// get that one: some programs cannot use descriptors above 1023.
+static FIRST_DESCRIPTOR_LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Raises this process's soft limit of descriptors to the hard one, and returns it. Children that
+/// [`spawn`] starts get the earlier one.
+///
+/// # Errors
+/// The system's.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointers are to a value that outlives the calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if limit.rlim_cur < limit.rlim_max {
+            FIRST_DESCRIPTOR_LIMIT.store(limit.rlim_cur, Ordering::Relaxed);
+            limit.rlim_cur = limit.rlim_max;
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &limit) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// Gives a child the soft limit of descriptors that this process started with. Async-signal-safe.
+fn restore_descriptor_limit() -> io::Result<()> {
+    let first = FIRST_DESCRIPTOR_LIMIT.load(Ordering::Relaxed);
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointers are to a value that outlives the calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        limit.rlim_cur = limit.rlim_cur.min(first);
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
     Ok(())
 }
 
@@ -318,6 +367,35 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.signal_group(libc::SIGKILL);
     }
+}
+
+/// Ends all children that are left and their descendants, at the end of this process. Without
+/// [`adopt_orphans`] it does nothing.
+pub fn end_children() {
+    #[cfg(target_os = "linux")]
+    orphans::end_children();
+}
+
+/// Marks a child as none of the orphans, until dropped.
+#[cfg(target_os = "linux")]
+type Known = Option<orphans::Known>;
+#[cfg(not(target_os = "linux"))]
+type Known = ();
+
+/// Starts another child than those of [`spawn`]. While the second value lives, the child is not taken
+/// for an orphan, which the end of any worker would kill.
+pub(super) fn spawn_known(
+    command: &mut tokio::process::Command,
+) -> io::Result<(tokio::process::Child, Known)> {
+    #[cfg(target_os = "linux")]
+    {
+        let mut spawning = orphans::spawning();
+        let child = command.spawn()?;
+        let known = spawning.know_until_drop(child.id());
+        Ok((child, known))
+    }
+    #[cfg(not(target_os = "linux"))]
+    Ok((command.spawn()?, ()))
 }
 
 /// Makes this process the one that ends the orphaned descendants of its children. Only for a process

@@ -14,6 +14,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
+use super::process::spawn_known;
 use crate::secret::Secret;
 
 /// The longest time that a command may take.
@@ -99,9 +100,7 @@ impl SecretCommand {
         let failed = |problem: String| NoSecret::Command { program: program.clone(), problem };
         let mut command = Command::new(&program);
         command.args(&self.argv[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command
-            .kill_on_drop(true)
-            .spawn()
+        let (mut child, _known) = spawn_known(command.kill_on_drop(true))
             .map_err(|error| failed(format!("it cannot be started: {error}")))?;
         let stdout = child.stdout.take();
         let mut output = Zeroizing::new(Vec::with_capacity(4096));

@@ -2,6 +2,7 @@
 //! requests.
 
 mod exchange;
+mod owner_wait;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use threadkey::{
     agent::{Capabilities, Conversation, Holder, TokenSource as _},
     api::{self, ApiSettings, ListenSettings, OperatorKeySettings, OperatorKeys},
-    broker::{Broker, WithoutBot, WorkerTokens},
+    broker::{Broker, OwnerQuestions, WithoutBot, WorkerTokens},
     ids::{ConversationId, Principal, Snowflake, Tenant},
     oauth::{Client, Pasted, Provider, ProviderSettings, Providers},
     secret::{Capability, Scrubber},
@@ -60,8 +61,21 @@ impl Rig {
         Self::serving(Vec::new(), None).await
     }
 
+    /// Starts it with the bot's part of questions to owners.
+    pub(super) async fn asking(questions: impl OwnerQuestions) -> Self {
+        Self::with(Vec::new(), None, questions).await
+    }
+
     /// Starts it with these operator keys, and on TCP if `listen` has the settings.
     pub(super) async fn serving(keys: Vec<OperatorKeySettings>, listen: Option<ListenSettings>) -> Self {
+        Self::with(keys, listen, WithoutBot).await
+    }
+
+    async fn with(
+        keys: Vec<OperatorKeySettings>,
+        listen: Option<ListenSettings>,
+        questions: impl OwnerQuestions,
+    ) -> Self {
         let server = AuthServer::start(authserver::Options::default()).await;
         let folder = tempfile::Builder::new().prefix("tk").tempdir().unwrap();
         let clock = Clock::fixed(NOW);
@@ -89,7 +103,7 @@ impl Rig {
         let address = tcp.as_ref().map(|tcp| tcp.local_addr().unwrap());
         let bound = bound.with_operators(operators.clone()).with_tcp(tcp);
         let (capabilities, shutdown) = (Arc::new(Capabilities::new()), CancellationToken::new());
-        let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot));
+        let tokens = WorkerTokens::new(broker.clone(), Arc::new(WithoutBot)).asking(Arc::new(questions));
         let served = api::serve(bound, broker.clone(), capabilities.clone(), tokens, shutdown.clone());
         let served = tokio::spawn(served);
         Self {

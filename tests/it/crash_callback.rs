@@ -172,8 +172,9 @@ async fn a_callback_killed_at_any_step_spends_its_code_once_and_loses_no_grant()
 
 async fn callback(case: &Case, death: &Death, next: Next) {
     let serving = case.serve(&death.failpoint(&case.home)).await;
-    assert!(case.load().await.is_none(), "{death:?} was not met");
-    assert_eq!(serving.status().await.signal(), Some(9), "{death:?}");
+    // The page may leave before the last step: it does not wait for the release of a lock.
+    let (page, status) = tokio::join!(case.load(), serving.status());
+    assert_eq!(status.signal(), Some(9), "{death:?} was not met: {page:?}");
     let (sent, lines) = (case.sent(), journal(&case.home, "acme%2Fuser%3A803.signin.lock"));
     let committed = case.awaits_digits();
     assert!(sent == 0 || lines > 0 || committed, "{death:?}: the request is on record");

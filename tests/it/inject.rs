@@ -10,6 +10,8 @@
 mod git;
 mod hostile;
 mod replay;
+mod rights;
+mod upstream;
 mod worker;
 
 use std::{collections::BTreeMap, io, time::Duration};

@@ -26,7 +26,7 @@ async fn provider() -> Oidc {
     Oidc::start(options).await
 }
 
-async fn sign_in(home: &Home, account: &str) {
+pub(super) async fn sign_in(home: &Home, account: &str) {
     let started = home.run(&["auth", "start", "acme", "--json"]).await;
     assert_eq!(started.code, 0, "{started:?}");
     let started: serde_json::Value = serde_json::from_str(&started.stdout).unwrap();

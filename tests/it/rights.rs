@@ -6,6 +6,7 @@ use crate::{
     support::{
         discord::{Channel, Options, Trouble, permission},
         program::Running,
+        upstream::{Part, Upstream},
     },
     team::{Team, authserver, enter, scripted_agent},
 };
@@ -141,6 +142,49 @@ async fn a_former_member_loses_the_shared_login_and_keeps_an_own_one() {
     team.home.set_offset(61);
     let refused = token(&team, &capability).await;
     assert_eq!(code(&refused), (404, "no_session"), "{refused:?}");
+    bot.stop().await;
+}
+
+/// An agent that streams by the injecting proxy, and reports curl's exit code.
+const STREAM: &str = r#"
+curl -sN -o body -H "Authorization: Bearer $KEY" "$BASE/stream"
+say "curl ended with $?"; done_with end_turn"#;
+
+#[tokio::test]
+async fn an_open_stream_of_a_real_agent_ends_with_its_owners_login_or_membership() {
+    let server = std::sync::Arc::new(authserver().await);
+    let of = server.clone();
+    let upstream = Upstream::start(move |token| of.is_live(token)).await;
+    let agent = format!(
+        "{}\n[agent.env]\nBASE = \"{{inject:acme}}\"\nKEY = \"{{inject_secret}}\"\n[inject.acme]\nupstream = {:?}\n",
+        scripted_agent(STREAM),
+        upstream.base()
+    );
+    let members =
+        |guild: &crate::support::discord::Guild, _: &_| format!("allowed_guilds = [\"{}\"]\n", guild.id);
+    let team = Team::with_rights(&server.config_toml("acme"), &agent, Options::default(), members).await;
+    let bot = team.run().await;
+    team.sign_in(&team.alice, "alice").await;
+    let parts = upstream.stream();
+    let thread = team.ask(&team.alice, "stream").await;
+    upstream.wait_until(|seen| seen.len() == 1).await;
+    parts.send(Part::Bytes("data: one\n\n")).expect("it streams");
+    let options = [("provider", "acme"), ("keep_grant", "true")];
+    team.alice.command(&team.general, "auth logout", &options).await;
+    // 18 is a transfer that ended early.
+    thread.wait_for_text("curl ended with 18").await;
+    upstream.wait_for_ended(1).await;
+
+    team.sign_in(&team.alice, "alice").await;
+    let parts = upstream.stream();
+    team.alice.says(&thread, "stream");
+    upstream.wait_until(|seen| seen.len() == 2).await;
+    parts.send(Part::Bytes("data: one\n\n")).expect("it streams");
+    // No event reports this, and the agent asks for no token.
+    team.guild.leave(&team.alice);
+    team.home.set_offset(70);
+    upstream.wait_for_ended(2).await;
+    thread.wait_for_text("The agent was ended").await;
     bot.stop().await;
 }
 

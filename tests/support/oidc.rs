@@ -82,9 +82,9 @@ impl Oidc {
         let mut child = spawn(script, &options);
         let stdin = child.stdin.take().expect("it was asked for at the start");
         let stdout = child.stdout.take().expect("it was asked for at the start");
-        let issuer = tokio::time::timeout(START_TIMEOUT, first_line(stdout))
-            .await
-            .unwrap_or_else(|_| panic!("oidc-provider printed nothing for {START_TIMEOUT:?}"));
+        let issuer = tokio::time::timeout(START_TIMEOUT, first_line(stdout)).await.unwrap_or_else(|_| {
+            panic!("oidc-provider printed nothing for {START_TIMEOUT:?}: {}", state_of(&child))
+        });
         let client = Client::builder()
             .no_proxy()
             .timeout(ANSWER_LIMIT)
@@ -298,6 +298,15 @@ fn spawn(script: PathBuf, options: &OidcOptions) -> Child {
         .env("NODE_NO_WARNINGS", "1")
         .kill_on_drop(true);
     command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", node.display()))
+}
+
+/// Describes a process that hangs: its state, and the place in the kernel where it waits.
+fn state_of(child: &Child) -> String {
+    let Some(pid) = child.id() else { return "it has ended".to_owned() };
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let status = read("status");
+    let lines = status.lines().filter(|line| line.starts_with("State") || line.starts_with("Threads"));
+    format!("{} in {}", lines.collect::<Vec<_>>().join(", "), read("wchan"))
 }
 
 /// Reads the line with the address of the server, and discards the rest of the output.

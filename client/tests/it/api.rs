@@ -59,6 +59,17 @@ async fn a_missing_session_has_its_code_and_needs_a_user() {
 }
 
 #[tokio::test]
+async fn a_wait_without_the_bot_ends_at_once_with_the_reason() {
+    let rig = Rig::start().await;
+    let waiting = rig.client().waiting(Duration::from_secs(300));
+    let error = waiting.token("acme", Some(Duration::from_secs(5))).await.unwrap_err();
+    assert_eq!(code(&error), &Code::NoSession);
+    assert!(error.to_string().contains("without its Discord bot"), "{error}");
+    rig.sign_in().await;
+    assert_eq!(waiting.token("acme", None).await.unwrap().principal, "user:803");
+}
+
+#[tokio::test]
 async fn a_wrong_capability_is_unauthorized_and_never_shown() {
     let rig = Rig::signed_in().await;
     let client = Client::socket(&rig.socket, Capability::new("canary-capability"));

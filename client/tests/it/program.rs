@@ -25,6 +25,15 @@ async fn the_command_is_asked_for_a_token_of_the_principal() {
 }
 
 #[tokio::test]
+async fn the_command_is_asked_to_wait_for_the_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let client = Client::program(command(&folder, ANSWER)).waiting(Duration::from_secs(300));
+    client.token("acme", None).await.unwrap();
+    let arguments = fs::read_to_string(folder.path().join("arguments")).unwrap();
+    assert_eq!(arguments.trim(), "token acme --format json --wait 300s");
+}
+
+#[tokio::test]
 async fn a_rejected_token_goes_through_the_input_of_the_command_alone() {
     let folder = tempfile::tempdir().unwrap();
     let client = Client::program(command(&folder, ANSWER));

@@ -21,6 +21,8 @@ use crate::{
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long the agent waits for its owner's sign-in: the longest time that the token API takes.
+const OWNER_WAIT: Duration = Duration::from_secs(300);
 /// How many bytes of the resource's answer are read at most.
 const MAX_BODY: usize = 64 * 1024;
 
@@ -68,7 +70,9 @@ impl AccountReport {
     async fn look_up(&self, reply: &Reply) -> Result<Result<String, String>, AcpError> {
         let provider = &self.settings.provider;
         let title = format!("Ask threadkey for a token of {provider}");
-        let requested = self.settings.tokens.token(provider, TokenQuery::default());
+        // The owner is asked to sign in, and the answer goes on after that.
+        let query = TokenQuery { wait: Some(OWNER_WAIT), ..TokenQuery::default() };
+        let requested = self.settings.tokens.token(provider, query);
         let mut token = match reply.tool_call("token", title, requested).await? {
             Ok(token) => token,
             Err(error) => return Ok(Err(no_token(provider, &error))),
@@ -134,6 +138,12 @@ fn no_token(provider: &ProviderId, error: &TokenClientError) -> String {
         // The reader is a Discord user: this names the command to type, and no tenant.
         TokenClientError::Refused { code, .. } if code == "no_session" => format!(
             "threadkey gives me no token: you are not signed in to **{provider}**. Type `/auth start {provider}`, and then ask me again."
+        ),
+        TokenClientError::Refused { code, .. } if code == "authorization_denied" => format!(
+            "threadkey gives me no token of **{provider}**: the sign-in was declined. Type `/auth start {provider}` to sign in, and then ask me again."
+        ),
+        TokenClientError::Refused { code, .. } if code == "authorization_timeout" => format!(
+            "I have waited for your sign-in to **{provider}**. Press **Sign in** above or type `/auth start {provider}`, and then ask me again."
         ),
         TokenClientError::Refused { code, detail, .. } => {
             format!("threadkey gives me no token: {detail} (`{code}`)")

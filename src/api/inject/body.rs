@@ -19,6 +19,8 @@ use std::{
 use axum::body::Body;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 
+use super::{headers, presented::Secrets};
+
 /// The longest body that is kept, in bytes.
 pub(super) const MAX_KEPT: usize = 8 << 20;
 /// How much the kept bodies of one worker may have together, in bytes.
@@ -55,6 +57,10 @@ struct Source {
     attempt: u8,
     /// Whether the caller's body ended with an error.
     is_broken: bool,
+    /// The worker's secrets, which no trailer may have.
+    secrets: Secrets,
+    /// Whether a trailer has one.
+    has_secret: bool,
     /// The task that waits for the next part.
     waiting: Option<Waker>,
 }
@@ -116,12 +122,21 @@ pub(super) enum BodyError {
     Replaced,
     #[error("the caller's body ended early: {0}")]
     Caller(axum::Error),
+    #[error("a trailer has a secret of the injecting proxy")]
+    Secret,
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Body, budget: Budget) -> Self {
-        let source =
-            Source { body, kept: Some(Kept::new(budget)), attempt: 0, is_broken: false, waiting: None };
+    pub(super) fn new(body: Body, budget: Budget, secrets: Secrets) -> Self {
+        let source = Source {
+            body,
+            kept: Some(Kept::new(budget)),
+            attempt: 0,
+            is_broken: false,
+            secrets,
+            has_secret: false,
+            waiting: None,
+        };
         Self(Arc::new(Mutex::new(source)))
     }
 
@@ -130,18 +145,21 @@ impl RequestBody {
         Attempt { source: self.0.clone(), number: 0, again: None }
     }
 
-    /// Returns the body of a second attempt, and ends the first one. `None` if a part of the body is
-    /// no longer known.
-    pub(super) fn second(&self) -> Option<Attempt> {
+    /// Returns the body of another attempt, and ends the one before. `None` if a part of the body is no
+    /// longer known. An empty body can be sent again any number of times, and any other one once.
+    pub(super) fn again(&self) -> Option<Attempt> {
         let mut source = lock(&self.0);
         if source.is_broken {
             return None;
         }
         let again = source.kept.take()?;
+        if again.bytes == 0 && again.trailers.is_none() && source.body.is_end_stream() {
+            source.kept = Some(Kept::new(again.budget.clone()));
+        }
         source.attempt += 1;
-        // The first attempt learns that it is replaced.
-        if let Some(first) = source.waiting.take() {
-            first.wake();
+        // The attempt before learns that it is replaced.
+        if let Some(before) = source.waiting.take() {
+            before.wake();
         }
         Some(Attempt { source: self.0.clone(), number: source.attempt, again: Some(again) })
     }
@@ -154,6 +172,11 @@ impl RequestBody {
     /// Whether the caller's body ended with an error.
     pub(super) fn is_broken(&self) -> bool {
         lock(&self.0).is_broken
+    }
+
+    /// Whether a trailer has a secret of the worker.
+    pub(super) fn has_secret(&self) -> bool {
+        lock(&self.0).has_secret
     }
 }
 
@@ -190,7 +213,14 @@ impl HttpBody for Attempt {
                 source.is_broken = true;
                 Poll::Ready(Some(Err(BodyError::Caller(error))))
             }
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::prepare_trailers(trailers);
+                    if source.secrets.are_in_headers(trailers) {
+                        (source.is_broken, source.has_secret) = (true, true);
+                        return Poll::Ready(Some(Err(BodyError::Secret)));
+                    }
+                }
                 let is_kept = match (frame.data_ref(), frame.trailers_ref(), &mut source.kept) {
                     (Some(part), _, Some(kept)) => kept.add(part),
                     (None, Some(trailers), Some(kept)) => {
@@ -249,7 +279,7 @@ mod tests {
         let buffer = Bytes::from(vec![b'x'; 2 * PART]);
         let parts = (0..PART + 1).map(move |at| Ok::<_, Infallible>(buffer.slice(at..at + 1)));
         let budget = Budget::new();
-        let body = RequestBody::new(Body::from_stream(stream::iter(parts)), budget.clone());
+        let body = RequestBody::new(Body::from_stream(stream::iter(parts)), budget.clone(), Secrets::new([]));
         let mut first = body.first();
         while next(&mut first).is_some() {}
         assert_eq!(left(&budget), BUDGET - PART - 1);
@@ -263,10 +293,10 @@ mod tests {
         let parts = [vec![b'x'; PART], vec![b'y'; PART]].map(Ok::<_, Infallible>);
         let budget = Budget::new();
         let body = stream::iter(parts).chain(stream::pending());
-        let body = RequestBody::new(Body::from_stream(body), budget.clone());
+        let body = RequestBody::new(Body::from_stream(body), budget.clone(), Secrets::new([]));
         let mut first = body.first();
         assert!(next(&mut first).is_some() && next(&mut first).is_some());
-        let mut second = body.second().expect("all is kept");
+        let mut second = body.again().expect("all is kept");
         assert!(matches!(next(&mut first), Some(Err(BodyError::Replaced))));
         body.forget();
         assert_eq!(left(&budget), BUDGET - 2 * PART, "it waits for the next token");

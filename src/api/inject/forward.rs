@@ -7,7 +7,13 @@ use axum::{
 use futures_util::StreamExt as _;
 use hyper::body::{Body as _, Incoming};
 
-use super::{body::RequestBody, client::Upstream, headers, presented, served_worker::ServedWorker, target};
+use super::{
+    body::{Attempt, RequestBody},
+    client::{self, Upstream},
+    headers, presented,
+    served_worker::ServedWorker,
+    target,
+};
 use crate::{
     api::problem::Problem,
     broker::{DEFAULT_MIN_TTL, Entitlement, Lease, TokenError, WorkerTokenError},
@@ -47,21 +53,23 @@ impl Forwarding<'_> {
             // The client writes no length for a body that it does not see, and some servers demand one.
             parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        let is_in = |secret: &Secret| presented::is_in(secret, &parts.headers, &uri);
-        if self.secret.as_ref().is_some_and(is_in) {
+        if worker.secrets.are_in(&parts.headers, &uri) {
             return Err(Problem::invalid_request(
-                "the secret of the injecting proxy is in the URL or a header that would be forwarded: send it as a credential alone",
+                "a secret of the injecting proxy is in the URL or a header that would be forwarded: send it as a credential alone",
             ));
         }
         let entitlement = worker.tokens.entitlement(&worker.holder, &route.provider).await?;
         let lease = entitlement.token(DEFAULT_MIN_TTL).await?;
-        let body = RequestBody::new(body, worker.budget.clone());
+        let grant = entitlement.grant().await?;
+        let right = worker.grants.begin(grant.clone());
+        let body = RequestBody::new(body, worker.budget.clone(), worker.secrets.clone());
         let head = Head { method: parts.method, uri, headers: parts.headers };
-        let answer = self.send(&head, &lease, body.first(), &body).await?;
-        let answer = if answer.status() == StatusCode::UNAUTHORIZED {
-            self.replay(worker, &entitlement, &head, &lease, &body, answer).await?
-        } else {
-            answer
+        let answered = self.answer(worker, &entitlement, &head, &lease, &body);
+        let answer = tokio::select! {
+            biased;
+            // The connection to the upstream is dropped with the request.
+            () = right.ended() => return Err(worker.grants.reason(&grant).await.into()),
+            answer = answered => answer?,
         };
         body.forget();
         if answer.status() == StatusCode::FORBIDDEN {
@@ -71,9 +79,25 @@ impl Forwarding<'_> {
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         headers::prepare_answer(&mut parts.headers, route, self.base, &head.uri);
-        let body = Body::new(body);
+        let body = Body::new(right.bound(body));
         let is_endless = head.method == Method::GET && is_of_mcp(&head.headers);
         Ok(Response::from_parts(parts, if is_endless { until_shutdown(body, worker) } else { body }))
+    }
+
+    /// Sends the request with a token, and once more if the upstream rejects that one.
+    async fn answer(
+        &self,
+        worker: &ServedWorker,
+        entitlement: &Entitlement<'_>,
+        head: &Head,
+        lease: &Lease,
+        body: &RequestBody,
+    ) -> Result<Response<Incoming>, Problem> {
+        let answer = self.send(head, lease, body.first(), body).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            return self.replay(worker, entitlement, head, lease, body, answer).await;
+        }
+        Ok(answer)
     }
 
     fn check_method(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
@@ -91,14 +115,44 @@ impl Forwarding<'_> {
         if is_websocket { Err(Problem::no_upgrade()) } else { Ok(()) }
     }
 
-    /// Sends one attempt.
+    /// Sends one attempt, and once more on a new connection if the upstream has closed the kept one.
     async fn send(
         &self,
         head: &Head,
         lease: &Lease,
-        attempt: super::body::Attempt,
+        attempt: Attempt,
         body: &RequestBody,
     ) -> Result<Response<Incoming>, Problem> {
+        let route = &self.upstream.route;
+        let mut answered = self.upstream.client.request(self.request(head, lease, attempt)?).await;
+        if let Err(error) = &answered
+            && head.method.is_idempotent()
+            && client::was_closed_before(error)
+            && let Some(attempt) = body.again()
+        {
+            tracing::debug!(route = %route.name, "an upstream had closed a kept connection");
+            answered = self.upstream.fresh.request(self.request(head, lease, attempt)?).await;
+        }
+        match answered {
+            Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                tracing::warn!(route = %route.name, "an upstream switched protocols unasked");
+                Err(Problem::upstream_unavailable(route.name.as_str()))
+            }
+            Ok(answer) => Ok(answer),
+            Err(_) if body.has_secret() => Err(Problem::invalid_request(
+                "a secret of the injecting proxy is in a trailer: send it as a credential alone",
+            )),
+            Err(_) if body.is_broken() => Err(Problem::invalid_request("the body ended too early")),
+            Err(error) => {
+                let reason = reason(&error);
+                tracing::warn!(route = %route.name, reason, "an upstream of the injecting proxy gave no answer");
+                Err(Problem::upstream_unavailable(route.name.as_str()))
+            }
+        }
+    }
+
+    /// Returns a request with the token.
+    fn request(&self, head: &Head, lease: &Lease, attempt: Attempt) -> Result<Request<Attempt>, Problem> {
         let route = &self.upstream.route;
         let has_unknown_length = !attempt.is_end_stream() && attempt.size_hint().exact().is_none();
         let mut request = Request::new(attempt);
@@ -114,19 +168,7 @@ impl Forwarding<'_> {
             let chunked = HeaderValue::from_static("chunked");
             request.headers_mut().insert(header::TRANSFER_ENCODING, chunked);
         }
-        match self.upstream.client.request(request).await {
-            Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                tracing::warn!(route = %route.name, "an upstream switched protocols unasked");
-                Err(Problem::upstream_unavailable(route.name.as_str()))
-            }
-            Ok(answer) => Ok(answer),
-            Err(_) if body.is_broken() => Err(Problem::invalid_request("the body ended too early")),
-            Err(error) => {
-                let reason = reason(&error);
-                tracing::warn!(route = %route.name, reason, "an upstream of the injecting proxy gave no answer");
-                Err(Problem::upstream_unavailable(route.name.as_str()))
-            }
-        }
+        Ok(request)
     }
 
     /// Reports the rejected token, and sends the request again with a newer one. The caller gets the
@@ -141,7 +183,7 @@ impl Forwarding<'_> {
         body: &RequestBody,
         answer: Response<Incoming>,
     ) -> Result<Response<Incoming>, Problem> {
-        let Some(attempt) = body.second() else {
+        let Some(attempt) = body.again() else {
             let (tokens, holder) = (worker.tokens.clone(), worker.holder.clone());
             let (provider, token) = (self.upstream.route.provider.clone(), lease.access_token.clone());
             tokio::spawn(async move {

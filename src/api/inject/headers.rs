@@ -41,6 +41,16 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Removes the trailers of a request that would be no headers of it: those of the connection, its
+/// credentials, its cookies and its overrides (RFC 9110 §6.5.1).
+pub(super) fn prepare_trailers(trailers: &mut HeaderMap) {
+    remove_hop_by_hop(trailers);
+    for name in CREDENTIALS.iter().chain(&[header::HOST, header::CONTENT_LENGTH, header::COOKIE]) {
+        trailers.remove(name);
+    }
+    remove_overrides(trailers);
+}
+
 /// Removes the headers that give a request another method, path or origin. A gateway joins names with
 /// `_` and names with `-`.
 fn remove_overrides(headers: &mut HeaderMap) {

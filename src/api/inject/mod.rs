@@ -8,6 +8,7 @@
 //! - The worker's secret never reaches an upstream (`inject::presented`, `inject::headers`).
 //! - Each request passes the rule of [`WorkerTokens`], as a token call does. The token goes to the
 //!   upstream alone.
+//! - A request in progress ends with the right to its token (`inject::grants_in_use`).
 //! - Both bodies stream, part by part. A request's body is kept up to a limit, for one replay after the
 //!   upstream has rejected the token (`inject::body`).
 //! - A port and its sockets serve one worker. They are closed when its capability is void, and all of
@@ -19,6 +20,7 @@
 mod body;
 mod client;
 mod forward;
+mod grants_in_use;
 mod headers;
 mod port;
 mod presented;
@@ -77,7 +79,7 @@ impl InjectServer {
     pub async fn drain(&self) {
         self.shutdown.cancel();
         self.connections.close();
-        if tokio::time::timeout(DRAIN, self.connections.wait()).await.is_err() {
+        if self.tokens.clock().within(DRAIN, self.connections.wait()).await.is_none() {
             tracing::warn!("requests of agents by the injecting proxy were cut off by the shutdown");
         }
     }
@@ -90,10 +92,7 @@ impl InjectPorts for InjectServer {
         let new_secret = || InjectSecret::new(random::token());
         let secret = new_secret();
         let routes: BTreeMap<_, _> = self.routes.keys().map(|name| (name.clone(), new_secret())).collect();
-        let upstream = |route: &InjectRoute| {
-            let client = client::client(&self.outward, &route.upstream, &route.trust);
-            (route.name.clone(), Upstream { route: route.clone(), client })
-        };
+        let upstream = |route: &InjectRoute| (route.name.clone(), Upstream::new(route, &self.outward));
         let port = Arc::new(Port::new(
             self.routes.values().map(upstream).collect(),
             self.tokens.clone(),
@@ -102,6 +101,8 @@ impl InjectPorts for InjectServer {
             self.shutdown.clone(),
             routes.iter().map(|(name, secret)| (secret, Some(name.clone()))).chain([(&secret, None)]),
         ));
+        let watched = port.clone();
+        tokio::spawn(async move { watched.watch_rights().await });
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
         let number = listener.local_addr()?.port();
         let paths = sockets.clone();

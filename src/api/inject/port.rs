@@ -33,7 +33,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 
-use super::{body::Budget, client::Upstream, forward::Forwarding, presented, served_worker::ServedWorker};
+use super::{
+    body::Budget,
+    client::Upstream,
+    forward::Forwarding,
+    grants_in_use::GrantsInUse,
+    presented::{self, Secrets},
+    served_worker::ServedWorker,
+};
 use crate::{
     agent::Holder,
     api::{
@@ -147,14 +154,25 @@ impl Port {
         shutdown: CancellationToken,
         secrets: impl Iterator<Item = (&'a InjectSecret, Option<RouteName>)>,
     ) -> Self {
+        let grants = GrantsInUse::new(tokens.clone(), holder.clone());
+        let scopes: Vec<_> = secrets.collect();
+        let secrets = Secrets::new(scopes.iter().map(|(secret, _)| (*secret).clone()));
         Self {
             upstreams,
-            worker: ServedWorker { tokens, holder, budget: Budget::new(), shutdown },
-            secrets: secrets.map(|(secret, route)| (secret.fingerprint(), route)).collect(),
+            worker: ServedWorker { tokens, holder, grants, secrets, budget: Budget::new(), shutdown },
+            secrets: scopes.into_iter().map(|(secret, route)| (secret.fingerprint(), route)).collect(),
             process,
             voided,
             arrivals: Pool::new(ARRIVALS),
             admitted: Pool::new(CONNECTIONS),
+        }
+    }
+
+    /// Ends the requests in progress whose rights end, until the worker's capability is void.
+    pub(super) async fn watch_rights(&self) {
+        tokio::select! {
+            () = self.voided.cancelled() => {}
+            () = self.worker.grants.watch() => {}
         }
     }
 

@@ -1,10 +1,13 @@
 //! The secret that a request presents, wherever its tool puts a key.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use percent_encoding::percent_decode;
 
 use super::route::CREDENTIALS;
-use crate::secret::Secret;
+use crate::secret::{InjectSecret, Secret};
 
 /// Returns the secret that `is_live` accepts. It may be in `Authorization` (Bearer, token or Basic), in
 /// the key headers of APIs, or in the parameter `key` of the URL.
@@ -49,14 +52,55 @@ pub(super) fn remaining_query(query: &str, secret: &Secret) -> Option<String> {
     (!kept.is_empty()).then(|| kept.join("&"))
 }
 
-/// Whether a secret is in a request that is about to be forwarded.
-pub(super) fn is_in(secret: &Secret, headers: &HeaderMap, uri: &Uri) -> bool {
-    let wanted = secret.expose().as_bytes();
-    let holds = |bytes: &[u8]| bytes.windows(wanted.len()).any(|part| part == wanted);
-    let in_basic = |value: &HeaderValue| candidates(value).contains(secret);
-    holds(uri.path().as_bytes())
-        || uri.query().is_some_and(|query| holds(query.as_bytes()))
-        || headers.iter().any(|(name, value)| {
-            *name != header::CONTENT_TYPE && (holds(value.as_bytes()) || in_basic(value))
+/// How often a text is decoded in the search for a secret.
+const MAX_DECODINGS: usize = 3;
+
+/// All secrets of one worker, none of which may reach an upstream. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Secrets(Arc<[InjectSecret]>);
+
+impl Secrets {
+    pub(super) fn new(secrets: impl IntoIterator<Item = InjectSecret>) -> Self {
+        Self(secrets.into_iter().collect())
+    }
+
+    /// Whether a secret is in a request that is about to be forwarded, plain or percent-encoded.
+    pub(super) fn are_in(&self, headers: &HeaderMap, uri: &Uri) -> bool {
+        self.are_in_text(uri.path().as_bytes())
+            || uri.query().is_some_and(|query| self.are_in_text(query.as_bytes()))
+            || self.are_in_headers(headers)
+    }
+
+    /// Whether a secret is in headers or trailers that are about to be forwarded.
+    pub(super) fn are_in_headers(&self, headers: &HeaderMap) -> bool {
+        let is_one = |text: &Secret| self.0.iter().any(|secret| secret.expose() == text.expose());
+        headers.iter().any(|(name, value)| {
+            *name != header::CONTENT_TYPE
+                && (self.are_in_text(value.as_bytes()) || candidates(value).iter().any(is_one))
         })
+    }
+
+    fn are_in_text(&self, text: &[u8]) -> bool {
+        let holds_one = |text: &[u8]| {
+            let holds = |secret: &InjectSecret| {
+                let wanted = secret.expose().as_bytes();
+                text.windows(wanted.len()).any(|part| part == wanted)
+            };
+            self.0.iter().any(holds)
+        };
+        if holds_one(text) {
+            return true;
+        }
+        let mut decoded = text.to_vec();
+        for _ in 0..MAX_DECODINGS {
+            if !decoded.contains(&b'%') {
+                return false;
+            }
+            decoded = percent_decode(&decoded).collect();
+            if holds_one(&decoded) {
+                return true;
+            }
+        }
+        false
+    }
 }

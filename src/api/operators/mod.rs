@@ -161,19 +161,30 @@ impl OperatorKeys {
     /// # Errors
     /// When a key is missing or has no right form, or two names have the same one.
     pub async fn load(settings: Vec<OperatorKeySettings>) -> Result<Self, OperatorKeyError> {
-        let mut keys: Vec<Key> = Vec::new();
+        let (keys, problems) = Self::read(settings).await;
+        problems.into_iter().next().map_or(Ok(keys), Err)
+    }
+
+    /// Reads all keys. Returns those that can be used, and the problem of each other one.
+    pub async fn read(settings: Vec<OperatorKeySettings>) -> (Self, Vec<OperatorKeyError>) {
+        let (mut keys, mut problems): (Vec<Key>, _) = (Vec::new(), Vec::new());
         for OperatorKeySettings { name, source, scope } in settings {
             let hashes = source.read().await;
-            let error = |problem: String| OperatorKeyError { name: name.clone(), problem };
-            let hashes = hashes.map_err(error)?;
-            if let Some(other) = keys.iter().find(|key| key.has_any(&hashes)) {
-                let problem = format!("it is the same key as {}: make another one", other.operator.name);
-                return Err(error(problem));
+            let has_same = |hashes: &Vec<_>| keys.iter().find(|key| key.has_any(hashes));
+            let same = hashes.as_ref().ok().and_then(has_same).map(|other| other.operator.name.clone());
+            match (hashes, same) {
+                (Ok(hashes), None) => {
+                    let operator = Arc::new(Operator { name, scope });
+                    keys.push(Key { operator, source, hashes: RwLock::new(hashes) });
+                }
+                (Ok(_), Some(other)) => {
+                    let problem = format!("it is the same key as {other}: make another one");
+                    problems.push(OperatorKeyError { name, problem });
+                }
+                (Err(problem), _) => problems.push(OperatorKeyError { name, problem }),
             }
-            let operator = Arc::new(Operator { name, scope });
-            keys.push(Key { operator, source, hashes: RwLock::new(hashes) });
         }
-        Ok(Self { keys: keys.into() })
+        (Self { keys: keys.into() }, problems)
     }
 
     /// Whether there is no key.

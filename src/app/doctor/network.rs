@@ -12,6 +12,7 @@ use url::Url;
 
 use super::{Finding, Verdict};
 use crate::{
+    api::InjectRoute,
     cli::Exit,
     discord::{
         Application, DiscordError, DiscordSettings, RightsInWords, gateway_address, invite, missing_names,
@@ -32,13 +33,17 @@ struct Host<'a> {
 }
 
 /// Checks everything about the network, all hosts at the same time.
-pub(super) async fn check(providers: &Providers, discord: Option<&DiscordSettings>) -> Vec<Finding> {
+pub(super) async fn check(
+    providers: &Providers,
+    routes: &[InjectRoute],
+    discord: Option<&DiscordSettings>,
+) -> Vec<Finding> {
     let outward = match Outward::from_environment() {
         Ok(outward) => outward,
         Err(error) => return vec![Finding::new("network", Verdict::Fail, error.to_string())],
     };
     let usable: Vec<_> = providers.usable().collect();
-    let hosts = hosts(&usable);
+    let hosts = hosts(&usable, routes);
     let used = hosts.values().map(|host| (host.url.clone(), host.trust));
     let base = discord.map(|discord| (discord.base(), &discord.trust));
     let mut findings = Vec::new();
@@ -59,20 +64,28 @@ pub(super) async fn check(providers: &Providers, discord: Option<&DiscordSetting
     findings
 }
 
-/// Returns the hosts of all providers, by their names and ports.
-fn hosts(providers: &[Arc<Provider>]) -> BTreeMap<(String, bool), Host<'_>> {
+/// Returns the hosts of all providers and of the routes of the injecting proxy, by their names and
+/// ports.
+fn hosts<'a>(
+    providers: &'a [Arc<Provider>],
+    routes: &'a [InjectRoute],
+) -> BTreeMap<(String, bool), Host<'a>> {
     let mut hosts = BTreeMap::new();
+    let mut add = |url: &'a Url, trust: &'a Trust, user: String| {
+        // A file of authorities makes a host another one: it is trusted in another way.
+        let key = (address(url), trust.has_file());
+        let host = hosts.entry(key).or_insert_with(|| Host { url, trust, users: Vec::new() });
+        if !host.users.contains(&user) {
+            host.users.push(user);
+        }
+    };
     for provider in providers {
         for url in provider.endpoints() {
-            // A file of authorities makes a host another one: it is trusted in another way.
-            let key = (address(url), provider.trust().has_file());
-            let host =
-                hosts.entry(key).or_insert_with(|| Host { url, trust: provider.trust(), users: Vec::new() });
-            let user = provider.id().to_string();
-            if !host.users.contains(&user) {
-                host.users.push(user);
-            }
+            add(url, provider.trust(), provider.id().to_string());
         }
+    }
+    for route in routes {
+        add(&route.upstream, &route.trust, format!("inject.{}", route.name));
     }
     hosts
 }

@@ -157,6 +157,9 @@ impl Flight {
         match changed.after.session {
             Some(refreshed) if changed.applied.took_effect() => {
                 tracing::info!(tenant = %self.tenant, generation = refreshed.generation, "refreshed");
+                if let Some(code) = session.end_code().map(str::to_owned) {
+                    self.inner.publish(Event::Recovered { tenant: self.tenant.clone(), code });
+                }
                 if let Some(identity) = unproved {
                     let (inner, provider) = (self.inner.clone(), self.provider.clone());
                     let (tenant, session) = (self.tenant.clone(), refreshed.clone());

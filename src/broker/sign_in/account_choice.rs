@@ -85,7 +85,11 @@ impl Broker {
         let chosen = switched.after.session.filter(|_| switched.applied.took_effect());
         let chosen = chosen.ok_or_else(|| ChoiceError::Gone(tenant.clone()))?;
         tracing::info!(%tenant, "the sign-in with another account was chosen");
-        Ok(SignedIn::new(tenant, &chosen, switched.before.session.as_ref(), &self.inner.scopes(tenant)))
+        let scopes = self.inner.scopes(tenant);
+        let signed_in = SignedIn::new(tenant, &chosen, switched.before.session.as_ref(), &scopes);
+        self.inner.publish(Event::Switched(signed_in.clone()));
+        self.publish_recovered(&signed_in);
+        Ok(signed_in)
     }
 
     /// Keeps the session and removes the sign-in of this lineage. Its grant is revoked where the

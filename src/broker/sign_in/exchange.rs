@@ -72,7 +72,9 @@ impl Broker {
         code: &AuthorizationCode,
     ) -> Result<Landed, FinishError> {
         let id = &tenant.provider;
+        let gate = self.inner.sign_in_gates.pass(tenant).await;
         let lock = self.inner.store.try_lock(tenant, Purpose::SignIn).await?;
+        drop(gate);
         let Some(mut lock) = lock else {
             return Err(match self.inner.store.lock_holder(tenant, Purpose::SignIn).await {
                 Some(holder) => FinishError::Held { provider: id.clone(), holder },
@@ -373,13 +375,23 @@ impl Broker {
                 Finished::Undecided(undecided) => undecided.dropped = unchosen,
             }
         }
-        self.inner.publish(match &finished {
-            Finished::SignedIn(done) => Event::SignedIn(done.clone()),
-            Finished::Undecided(undecided) => Event::Undecided(undecided.clone()),
-        });
+        match &finished {
+            Finished::SignedIn(done) => {
+                self.inner.publish(Event::SignedIn(done.clone()));
+                self.publish_recovered(done);
+            }
+            Finished::Undecided(undecided) => self.inner.publish(Event::Undecided(undecided.clone())),
+        }
         // Until here no look at the store reports the same.
         drop(finishing);
         finished
+    }
+
+    /// Publishes that a tenant whose session had ended has one that works.
+    pub(super) fn publish_recovered(&self, done: &SignedIn) {
+        if let Some(code) = done.ended.clone() {
+            self.inner.publish(Event::Recovered { tenant: done.tenant.clone(), code });
+        }
     }
 
     /// Revokes the grant of a sign-in that was cancelled or replaced during its exchange. No caller
@@ -426,6 +438,9 @@ impl Broker {
         tenant: &Tenant,
     ) -> Result<RecoveredSignIn, StoreError> {
         let Some(provider) = self.inner.providers.get(&tenant.provider) else {
+            return Ok(RecoveredSignIn::Later);
+        };
+        let Some(_gate) = self.inner.sign_in_gates.try_pass(tenant) else {
             return Ok(RecoveredSignIn::Later);
         };
         let Some(mut lock) = self.inner.store.try_lock(tenant, Purpose::SignIn).await? else {

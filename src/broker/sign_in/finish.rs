@@ -15,7 +15,7 @@ use crate::{
     ids::{Principal, ProviderId, Snowflake, Tenant},
     oauth::{AuthorizationResponse, PasteError, Pasted, Provider},
     secret::{Scrubber, State},
-    session::{Entry, PENDING_LIFETIME, Pending, Session},
+    session::{Entry, PENDING_LIFETIME, Pending, Session, failure},
     store::Records,
     sys::clock::UnixTime,
 };
@@ -157,6 +157,9 @@ impl Broker {
                 let denied = open.iter().find(|(_, pending)| is_denied(pending));
                 if let Some((tenant, pending)) = denied {
                     self.check_issuer_of_denial(tenant, pending, pasted).await?;
+                    if matches!(&error, PasteError::Denied { error, .. } if error == failure::DENIED) {
+                        self.inner.publish(Event::Denied((*tenant).clone()));
+                    }
                 }
                 return Err(refusal(error, denied.map(|(tenant, _)| &tenant.provider).or(provider)));
             }

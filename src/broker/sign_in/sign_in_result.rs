@@ -85,6 +85,8 @@ pub struct SignedIn {
     pub missing_scopes: Vec<String>,
     /// A candidate that this sign-in replaced.
     pub dropped: Option<Unchosen>,
+    /// The code of the end of the session before, if that had ended or was stuck.
+    pub(crate) ended: Option<String>,
 }
 
 /// The digits of a sign-in that the browser has finished.
@@ -150,6 +152,7 @@ impl SignedIn {
             renews: session.refresh_token.is_some(),
             missing_scopes: session.missing_scopes(requested),
             dropped: None,
+            ended: before.and_then(Session::end_code).map(str::to_owned),
         }
     }
 }

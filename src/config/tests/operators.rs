@@ -66,10 +66,9 @@ fn a_key_that_cannot_be_meant_is_refused_with_its_line() {
         assert!(error.contains(problem) && error.contains(&format!("line {line}, ")), "{lines}: {error}");
     }
     let short = &ONE[1..];
-    let error = load("[api.operator_keys.ci]\nkey_env = 'CI_KEY'\n", &[("CI_KEY", short)]);
-    let error = error.map(drop).expect_err("it is short").to_string();
-    assert!(error.contains("line 2, ") && error.contains("shorter than 32 characters"), "{error}");
-    assert!(!error.contains(short), "{error}");
+    let loaded = load("[api.operator_keys.ci]\nkey_env = 'CI_KEY'\n", &[("CI_KEY", short)]);
+    let loaded = loaded.expect("only a command that serves the API needs a good key");
+    assert!(!format!("{loaded:?}").contains(short));
     let name = load("[api.operator_keys.'a b']\nkey_env = 'CI_KEY'\n", &[("CI_KEY", ONE)]);
     assert!(name.map(drop).expect_err("logs show it").to_string().contains("up to 64 letters"));
 }

@@ -27,6 +27,7 @@ use crate::{
         gateway::{BotDeps, Prepared},
         has_agents::HasAgents,
         prompts::Way,
+        questions::SignInQuestions,
         wire::MODAL_FIELD,
     },
     ids::{Lineage, Snowflake, Tenant},
@@ -193,7 +194,8 @@ fn actions(tenant: &Tenant) -> Vec<Action> {
             None => Some(Action::EnterCode(tenant)),
             Some(Action::EnterCode(_)) => Some(Action::EnterDigits(tenant)),
             Some(Action::EnterDigits(_)) => Some(Action::SignIn(tenant)),
-            Some(Action::SignIn(_)) => Some(Action::TryAgain(tenant)),
+            Some(Action::SignIn(_)) => Some(Action::DeclineSignIn(tenant)),
+            Some(Action::DeclineSignIn(_)) => Some(Action::TryAgain(tenant)),
             Some(Action::TryAgain(_)) => {
                 Some(Action::Choose { tenant, lineage: Lineage([1; 16]), choice: Choice::Keep })
             }
@@ -372,7 +374,14 @@ async fn start(stage: &Stage, lists: &str, folder: &std::path::Path) -> (BotHand
     let (scrubber, stop) = (Scrubber::new(), CancellationToken::new());
     let connected = watch::Sender::new(false);
     let (identified, _) = stage.discord.gateway_sessions();
-    let deps = BotDeps { conversations, broker, workers: Some(workers), scrubber, rights };
+    let deps = BotDeps {
+        conversations,
+        broker,
+        workers: Some(workers),
+        scrubber,
+        rights,
+        questions: SignInQuestions::default(),
+    };
     let prepared = Prepared::new(settings, deps, connected, stop.clone()).await;
     let prepared = prepared.expect("accepted").expect("not stopped");
     let bot = prepared.bot.clone();

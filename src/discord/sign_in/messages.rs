@@ -152,6 +152,7 @@ mod tests {
             renews: true,
             missing_scopes: vec![],
             dropped: None,
+            ended: None,
         };
         assert_eq!(signed_in(&result), "Signed in as `alice@example.com` at `acme`.");
         result.tenant = "acme/guild:9".parse().expect("a tenant");

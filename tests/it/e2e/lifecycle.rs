@@ -65,10 +65,15 @@ async fn the_owner_of_an_ended_session_gets_one_notice_with_a_sign_in_button() {
     server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
     team.home.set_offset(AN_HOUR);
     alice.says(&thread, "and now?");
-    expect_messages(&thread, "has ended (invalid_grant)", 1).await;
+    let question = thread.wait_for_text("your sign-in there has ended").await;
     let dm = alice.dm();
     let ended = "Your sign-in at `acme` as `alice@example.com` has ended";
     dm.wait_for_text(ended).await;
+    // The agent waits for her, so that she is not asked twice.
+    alice.says(&thread, "and now?");
+    expect_messages(&thread, "still working on the last prompt", 1).await;
+    alice.press(&question, "Decline").await.updated();
+    expect_messages(&thread, "the sign-in was declined", 1).await;
     alice.says(&thread, "and now?");
     expect_messages(&thread, "Sign in to `acme` first", 1).await;
     assert_eq!(server.count(), 2, "the code and one refresh: a verdict is requested only once");

@@ -73,6 +73,37 @@ async fn workers_share_no_connection_and_the_end_of_one_closes_its_own() {
 }
 
 #[tokio::test]
+async fn no_secret_of_the_worker_reaches_an_upstream_in_another_form_or_place() {
+    let rig = Rig::start().await;
+    let access = rig.open().await;
+    let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let narrow = access.routes[&name("acme")].expose();
+    for secret in [access.secret.expose(), narrow] {
+        let once = encoded(secret);
+        for (target, more) in [
+            (format!("/inject/acme/{once}"), String::new()),
+            (format!("/inject/acme/v1?a={}", encoded(&once)), String::new()),
+            (format!("/inject/acme/v1?a={secret}"), String::new()),
+            ("/inject/acme/v1".to_owned(), format!("X-Other: a={once}\r\n")),
+            ("/inject/acme/v1".to_owned(), format!("X-Other: Bearer {secret}\r\n")),
+        ] {
+            let answer = ask(&access, &format!("GET {target}"), &more).await;
+            assert_problem(&answer, 400, "invalid_request");
+        }
+    }
+    assert!(rig.upstream.seen().is_empty());
+    let more = "Trailer: X-Sum\r\nTransfer-Encoding: chunked\r\n";
+    let with = |trailer: &str| {
+        format!("{}3\r\nabc\r\n0\r\n{trailer}\r\n\r\n", head(&access, "POST /inject/acme/echo", more))
+    };
+    let answer = exchange(&access, &with(&format!("X-Sum: {narrow}"))).await;
+    assert_problem(&answer, 400, "invalid_request");
+    assert!(answer.contains("trailer"), "{answer}");
+    let answer = exchange(&access, &with("X-Sum: 5")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[tokio::test]
 async fn a_header_that_overrides_method_path_or_origin_is_not_forwarded() {
     let rig = Rig::start().await;
     let access = rig.open().await;

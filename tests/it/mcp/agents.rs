@@ -158,7 +158,7 @@ async fn a_demand_for_more_scopes_reaches_the_agent_and_the_next_sign_in() {
             if link.contains("mcp%3Awrite") {
                 break link;
             }
-            team.alice.command(&team.general, "auth cancel", &options).await;
+            team.alice.command(&team.general, "auth cancel", &[]).await;
         }
     };
     let link =

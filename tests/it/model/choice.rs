@@ -179,7 +179,13 @@ impl Reference {
                 self.check_new_candidate(snapshots, candidate);
             }
             let account = snapshots.now.and_then(|now| now.account.as_ref());
-            if account.is_none() || candidate.account.is_none() || account == candidate.account.as_ref() {
+            // A sign-in whose account is unknown may be another one's, so it waits as well.
+            let could_be_named = PROVIDERS[TENANTS[snapshots.tenant].0].userinfo;
+            let may_wait = match &candidate.account {
+                Some(named) => account != Some(named),
+                None => could_be_named,
+            };
+            if account.is_none() || !may_wait {
                 let now = snapshots.now;
                 self.violate(format!("adr/0016: a choice between {now:?} and {candidate:?}"));
             }

@@ -20,7 +20,8 @@ impl Reference {
     pub(super) fn check_reported_end(&mut self, tenant: &Tenant, unchosen: &Unchosen) {
         let is = |family: usize| {
             let of = &self.families[family];
-            tenant_id(of.tenant) == *tenant && Some(&of.account) == unchosen.account.as_ref()
+            let is_named = unchosen.account.as_ref().is_none_or(|account| *account == of.account);
+            tenant_id(of.tenant) == *tenant && is_named
         };
         // Of several grants of one account, the report concerns one of which it is true, and
         // preferably one whose report is due.

@@ -238,7 +238,8 @@ impl Reference {
         };
         let Undecided { account, current, .. } = undecided;
         let of = &self.families[*family];
-        let own = tenant_id(of.tenant) == undecided.tenant && Some(&of.account) == account.as_ref();
+        let is_named = account.as_ref().is_none_or(|account| *account == of.account);
+        let own = tenant_id(of.tenant) == undecided.tenant && is_named;
         if !own || current.is_none() || current == account {
             self.violate(format!(
                 "adr/0016: {}'s choice is another one than {undecided:?}",

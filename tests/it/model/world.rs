@@ -384,7 +384,12 @@ impl Reference {
             Event::Stuck(tenant) => {
                 self.violate(format!("{tenant} is stuck, and the provider refuses nothing"))
             }
-            Event::LoggedOut(_) | Event::SignInConcluded(_) | Event::Reported(_) => {}
+            Event::LoggedOut(_)
+            | Event::SignInConcluded(_)
+            | Event::Reported(_)
+            | Event::Denied(_)
+            | Event::Switched(_)
+            | Event::Recovered { .. } => {}
         }
     }
 }

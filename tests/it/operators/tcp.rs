@@ -54,6 +54,25 @@ async fn a_key_is_taken_over_tcp_and_a_capability_is_not() {
 }
 
 #[tokio::test]
+async fn readiness_shows_its_parts_on_tcp_only_to_a_key() {
+    let rig = rig(local(ListenTransport::Local)).await;
+    let ready = async |bearer: &str| {
+        let mut stream = connect(&rig).await;
+        let request = format!("GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{bearer}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    for stranger in ["", "Authorization: Bearer guess\r\n"] {
+        let answer = ready(stranger).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nready\n"), "{answer}");
+    }
+    let answer = ready(&format!("Authorization: Bearer {ALL}\r\n")).await;
+    assert!(answer.contains("store: ok") && answer.contains("gateway: none"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_page_in_a_browser_reaches_nothing_on_tcp() {
     let rig = rig(local(ListenTransport::Local)).await;
     let rebound = ask(&rig, &request("evil.example:7420", "", ALL)).await;
