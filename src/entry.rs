@@ -15,11 +15,11 @@ use crate::{
     agent::builtin::{self, BuiltinSettings},
     app::{self, AppSettings, doctor},
     cli::{
-        self, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, Exit, Failure, LogFormat, McpArgs,
-        RefreshArgs, TokenArgs, config_init::InitArgs, print_notice, print_result,
+        self, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, ExecArgs, Exit, Failure, LogFormat,
+        McpArgs, RefreshArgs, TokenArgs, config_init::InitArgs, print_notice, print_result,
     },
     config::{Config, ConfigError},
-    ids::{Principal, Tenant},
+    ids::Tenant,
     oauth::Providers,
     store,
     sys::{clock::Clock, detach, files, process},
@@ -37,14 +37,13 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// when it starts itself as the bot, as an agent or as a detached refresh.
 pub fn main() -> ExitCode {
     app::install_panic_hook();
-    let exit = match Cli::from_process() {
+    match Cli::from_process() {
         Ok(cli) => run_command(cli).unwrap_or_else(|failure| {
             print_notice(&format!("threadkey: {failure}"));
-            failure.exit
+            failure.exit.into()
         }),
-        Err(usage) => print_usage(&usage),
-    };
-    exit.into()
+        Err(usage) => print_usage(&usage).into(),
+    }
 }
 
 /// Prints a usage error. For clap, `--help` and `--version` are such errors too.
@@ -53,7 +52,7 @@ fn print_usage(usage: &clap::Error) -> Exit {
     if usage.use_stderr() { Exit::Usage } else { Exit::Done }
 }
 
-fn run_command(cli: Cli) -> Result<Exit, Failure> {
+fn run_command(cli: Cli) -> Result<ExitCode, Failure> {
     // Other processes must not read the memory of this one, so this comes before any secret is
     // read.
     // In a worker, `mcp` holds no secret. The bot finds out there whose process it is, and some systems
@@ -81,7 +80,8 @@ fn run_command(cli: Cli) -> Result<Exit, Failure> {
         Command::Providers { json } => providers(config, json)?,
         Command::Config(ConfigArgs { command: ConfigCommand::Init(args) }) => config_init(config, &args)?,
         Command::Config(ConfigArgs { command: ConfigCommand::Check }) => config_check(config)?,
-        Command::Doctor { json, running } => return doctor(config, json, running),
+        Command::Exec(args) => return exec(config, &args),
+        Command::Doctor { json, running } => return Ok(doctor(config, json, running)?.into()),
         Command::Agent => agent()?,
         Command::Completions { shell } => {
             // A script can be made before the configuration is.
@@ -92,7 +92,7 @@ fn run_command(cli: Cli) -> Result<Exit, Failure> {
             print_result(if store::lock_probe(&path) { "held\n" } else { "free\n" })?;
         }
     }
-    Ok(Exit::Done)
+    Ok(Exit::Done.into())
 }
 
 fn harden() -> Result<(), Failure> {
@@ -102,8 +102,12 @@ fn harden() -> Result<(), Failure> {
 }
 
 fn log_level(command: &Command) -> Result<LevelFilter, Failure> {
-    let is_service = matches!(command, Command::Run { .. } | Command::Serve { .. });
-    app::log_level(if is_service { LevelFilter::INFO } else { LevelFilter::WARN })
+    app::log_level(match command {
+        Command::Run { .. } | Command::Serve { .. } => LevelFilter::INFO,
+        // The command has the screen.
+        Command::Exec(_) => LevelFilter::ERROR,
+        _ => LevelFilter::WARN,
+    })
 }
 
 // === the commands ===
@@ -151,6 +155,7 @@ fn auth(config: Option<&Path>, command: AuthCommand) -> Result<(), Failure> {
 }
 
 fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<(), Failure> {
+    cli::git_credential::check_args(args)?;
     if cli::worker::is_worker() {
         app::start_logs(level, LogFormat::default());
         return on_one_thread(|| cli::worker::run(args))?;
@@ -161,7 +166,10 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
     };
     let settings = load_settings(config)?;
     let provider = cli::provider_name::configured(&settings.providers, args.provider.as_ref())?;
-    let tenant = args.tenant(provider);
+    let tenant = args.tenant(provider)?;
+    let Some(job) = cli::token::job(args, rejected, || settings.git_hosts(&tenant.provider))? else {
+        return Ok(());
+    };
     let store = settings.open_store()?;
     let context = cli::token::TokenContext {
         store: &store,
@@ -170,14 +178,28 @@ fn token(config: Option<&Path>, args: &TokenArgs, level: LevelFilter) -> Result<
         config: &settings.config,
     };
     // The fast path for a fresh token: it reads one session, logs nothing and needs no runtime.
-    if rejected.is_none()
+    if job.rejected.is_none()
+        && !args.probe
         && let Some(session) = store.find_session(&tenant)
-        && cli::token::print_if_fresh(&context, &tenant, session, args)?
+        && cli::token::print_if_fresh(&context, &tenant, session, args, &job.output)?
     {
         return Ok(());
     }
     app::start_logs(level, LogFormat::default());
-    on_one_thread(|| cli::token::run(&context, &tenant, args, rejected))?
+    on_one_thread(|| cli::token::run(&context, &tenant, args, job))?
+}
+
+fn exec(config: Option<&Path>, args: &ExecArgs) -> Result<ExitCode, Failure> {
+    if cli::worker::is_worker() {
+        let text =
+            "exec is for terminals: a worker gets its tools from the agent's table in the configuration";
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    let settings = load_settings(config)?;
+    for provider in &args.providers {
+        cli::provider_name::configured(&settings.providers, Some(provider))?;
+    }
+    Ok(on_one_thread(|| app::exec(&settings, args))??.into())
 }
 
 fn mcp(config: Option<&Path>, args: &McpArgs) -> Result<(), Failure> {
@@ -186,7 +208,7 @@ fn mcp(config: Option<&Path>, args: &McpArgs) -> Result<(), Failure> {
     }
     let settings = load_settings(config)?;
     let provider = cli::provider_name::configured(&settings.providers, Some(&args.provider))?;
-    let tenant = Tenant::new(provider, args.principal.unwrap_or(Principal::Local));
+    let tenant = Tenant::new(provider, cli::acting_principal(args.principal)?);
     let store = settings.open_store()?;
     let context = cli::token::TokenContext {
         store: &store,

@@ -17,6 +17,7 @@
 //! | 1 | [`sys`] | the real clock, randomness, disk, locks and processes, and all `unsafe` code |
 //! | 1 | [`session`] | the record, the pure decisions on it, the order of the steps that spend a secret |
 //! | 1 | [`net`] | the way out: trusted certificates, proxies, connections |
+//! | 1 | [`tools`] | tools that people already use, as data: their hooks, variables and credential files |
 //! | 2 | [`store`] | the file, its locks, the journal, notices of changes |
 //! | 2 | [`oauth`] | providers, the requests to them, the meaning of their answers |
 //! | 2 | [`agent`] | the agent processes of conversations, and their sandbox |
@@ -61,6 +62,8 @@
 //!   for the global lock is never applied.
 //! - No clock of a single process drops another process's sign-in.
 //! - Which token a worker may have is decided in one place: [`broker::WorkerTokens`].
+//! - A refresh token is in no file, variable or argument of a worker, and a worker's file is written
+//!   below its HOME alone, whatever the worker does there: `sys::below`.
 //! - A worker's secret never reaches an upstream of the injecting proxy, and the token reaches nothing
 //!   else: `api::inject`.
 //!
@@ -274,10 +277,16 @@
 //!   them](../../../adr/0052-several-agents-and-mcp-servers-for-them.md)
 //! - [53. Tokens of a sign-in that is gone are revoked from its
 //!   journal](../../../adr/0053-tokens-of-a-sign-in-that-is-gone-are-revoked-from-its-journal.md)
+//! - [54. Tools get a hook before a file, and never a refresh
+//!   token](../../../adr/0054-tools-get-a-hook-before-a-file-and-never-a-refresh-token.md)
+//! - [55. A hook tries its token first, and exec owns a
+//!   proxy](../../../adr/0055-a-hook-tries-its-token-first-and-exec-owns-a-proxy.md)
 //! - [56. An agent waits for its owner, and one question serves all
 //!   waits](../../../adr/0056-an-agent-waits-for-its-owner-and-one-question-serves-all-waits.md)
 //! - [57. The process that makes a change runs its
 //!   hook](../../../adr/0057-the-process-that-makes-a-change-runs-its-hook.md)
+//! - [58. reqwest gets tokens from a
+//!   middleware](../../../adr/0058-reqwest-gets-tokens-from-a-middleware.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");
@@ -298,3 +307,4 @@ pub mod secret;
 pub mod session;
 pub mod store;
 pub mod sys;
+pub mod tools;

@@ -19,7 +19,7 @@ use source::{Named, paths, tokens};
 /// The modules by floor, lowest first. `main.rs` stands above all of them.
 const FLOORS: &[&[&str]] = &[
     &["ids", "secret"],
-    &["sys", "session", "net"],
+    &["sys", "session", "net", "tools"],
     &["store", "oauth", "agent"],
     &["broker"],
     &["discord", "api", "cli", "hooks"],

@@ -21,6 +21,9 @@ pub enum Error {
         "{0:?} is no name of a provider: it has 1 to 64 of the characters a-z, 0-9, `_`, `.` and `-`, and starts with a letter or digit"
     )]
     BadProvider(String),
+    /// The URL of a server is neither `https` nor on loopback, so no token may be sent there.
+    #[error("{0} is no URL for a token: use https, or http on loopback")]
+    UnsafeServer(String),
     /// No server listens on the socket.
     #[error("threadkey's token API at {socket} cannot be reached: {source}. Is `threadkey run` running?", socket = socket.display())]
     Unreachable {

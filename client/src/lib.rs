@@ -7,6 +7,10 @@ mod api;
 mod error;
 #[cfg(feature = "rmcp")]
 pub mod mcp;
+#[cfg(feature = "reqwest")]
+pub mod middleware;
+#[cfg(any(feature = "reqwest", feature = "rmcp"))]
+mod origin;
 mod program;
 mod secret;
 mod token;

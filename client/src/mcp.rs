@@ -26,7 +26,10 @@ use url::Url;
 
 pub use error::{MissingScopes, TransportError};
 
-use crate::{Client, Error};
+use crate::{
+    Client, Error,
+    origin::{is_safe, without_secrets},
+};
 
 /// An HTTP client for rmcp that presents a fresh token with each request.
 ///
@@ -120,27 +123,6 @@ fn no_token(error: Error) -> StreamableHttpError<TransportError> {
 
 fn client_error(error: TransportError) -> StreamableHttpError<TransportError> {
     StreamableHttpError::Client(error)
-}
-
-/// Whether a token may be sent there (RFC 6750 §5.3).
-fn is_safe(url: &Url) -> bool {
-    let is_loopback = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
-}
-
-/// The URL for an error: without user, password and query.
-fn without_secrets(url: &str) -> String {
-    let Ok(mut url) = Url::parse(url) else { return "this text".into() };
-    url.set_query(None);
-    url.set_fragment(None);
-    // A URL without an authority has neither.
-    let _ = url.set_username("").and_then(|()| url.set_password(None));
-    url.into()
 }
 
 type Answer<T> = Result<T, StreamableHttpError<TransportError>>;

@@ -8,11 +8,13 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    AgentSettings, Holder, InjectAccess, PromptError, folders::Folders, worker_secrets::WorkerSecrets,
+    AgentSettings, Holder, InjectAccess, PromptError, file_text, folders::Folders, tool_files::ToolVariables,
+    worker_secrets::WorkerSecrets,
 };
 use crate::{
-    ids::{ProviderId, RouteName, closest},
-    secret::{AccessToken, Capability, InjectSecret, Secret},
+    ids::{ProviderId, RouteName, UnixTime, closest},
+    secret::{Capability, InjectSecret, Secret},
+    tools::{TokenValues, next_placeholder},
 };
 
 /// The `PATH` of a worker if the bot has none.
@@ -24,12 +26,39 @@ pub const SOCKET_VARIABLE: &str = "THREADKEY_SOCKET";
 /// The variable with the capability to present there.
 pub const CAPABILITY_VARIABLE: &str = "THREADKEY_CAPABILITY";
 
-/// The source of the tokens for `{token:PROVIDER}`. The broker, on a higher floor, implements it.
+/// The source of the tokens for `{token:PROVIDER}` and for the files of tools. The broker, on a higher
+/// floor, implements it.
 #[async_trait]
 pub trait TokenSource: Send + Sync + 'static {
-    /// Returns an access token for a worker of this holder, or an error to show to its owner. The
-    /// implementation decides whether the holder may use the provider.
-    async fn token(&self, holder: &Holder, provider: &ProviderId) -> Result<AccessToken, String>;
+    /// Returns an access token for a worker of this holder. The implementation decides whether the
+    /// holder may use the provider.
+    ///
+    /// # Errors
+    /// The reason, to show to the owner.
+    async fn token(&self, holder: &Holder, provider: &ProviderId) -> Result<TokenValues, TokenRefusal>;
+
+    /// Subscribes to changes after which [`TokenSource::token`] may return something else.
+    fn changes(&self) -> Box<dyn TokenChanges>;
+
+    /// Returns the time, in Unix seconds.
+    fn now(&self) -> UnixTime;
+}
+
+/// A subscription to changes of tokens.
+#[async_trait]
+pub trait TokenChanges: Send + Sync {
+    /// Returns after the next change. Dropping the future loses nothing.
+    async fn next(&mut self);
+}
+
+/// The reason why a worker gets no token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRefusal {
+    /// The reason, for the owner.
+    pub reason: String,
+    /// Whether the worker has no right to a token now. Otherwise the reason passes by itself, and an
+    /// earlier token may still work.
+    pub is_final: bool,
 }
 
 /// The names that placeholders may have as their argument.
@@ -66,7 +95,7 @@ pub fn check_placeholders(text: &str, known: &Placeholders<'_>) -> Result<(), St
     })
 }
 
-fn check_name<'a>(
+pub(super) fn check_name<'a>(
     text: &str,
     name: &str,
     mut known: impl Iterator<Item = &'a str> + Clone,
@@ -97,14 +126,17 @@ pub(super) fn required_providers(settings: &AgentSettings) -> Vec<ProviderId> {
     found
 }
 
-/// Returns the routes of all `{inject_socket:ROUTE}`, each once.
+/// Returns the routes of all `{inject_socket:ROUTE}` and of the tools that use a socket, each once.
 pub(super) fn named_sockets(settings: &AgentSettings) -> BTreeSet<RouteName> {
+    let of_tools = settings.tools.iter().filter(|tool| tool.means.uses_socket());
+    let of_tools = of_tools.filter_map(|tool| tool.route.clone());
+    let of_files = settings.files.iter().flat_map(|file| file_text::named_sockets(&file.text));
     let texts = settings.env.values().flat_map(|text| all_placeholders(text));
     let named = texts.filter_map(|text| match Placeholder::parse(text) {
         Ok(Placeholder::InjectSocket(name)) => name.parse().ok(),
         _ => None,
     });
-    named.collect()
+    named.chain(of_tools).chain(of_files).collect()
 }
 
 /// A placeholder, with its argument.
@@ -176,6 +208,7 @@ pub(super) async fn build(
     folders: &Folders,
     given: &Given<'_>,
     tokens: &dyn TokenSource,
+    tool_variables: ToolVariables,
 ) -> Result<(Vec<(OsString, OsString)>, WorkerSecrets), PromptError> {
     let capability = given.capability;
     let mut secrets = vec![Secret::new(capability.expose())];
@@ -185,12 +218,18 @@ pub(super) async fn build(
         let secret = routes?.get(&server.route)?;
         Some(Secret::new(secret.expose()))
     }));
+    // A secret of a tool's route may be in its variables and files.
+    secrets.extend(settings.tools.iter().filter_map(|tool| {
+        let secret = routes?.get(tool.route.as_ref()?)?;
+        Some(Secret::new(secret.expose()))
+    }));
     let mut all: BTreeMap<OsString, OsString> = BTreeMap::new();
     all.insert("PATH".into(), inherited("PATH", DEFAULT_PATH));
     all.insert("LANG".into(), inherited("LANG", "C.UTF-8"));
     all.insert("TERM".into(), inherited("TERM", "dumb"));
     all.insert("HOME".into(), folders.home.clone().into());
     all.insert("TMPDIR".into(), folders.tmp.clone().into());
+    all.extend(tool_variables.iter().map(|(name, value)| (name.into(), value.expose().into())));
     let mut expansion = Expansion { given, tokens, secrets: &mut secrets };
     for (variable, text) in &settings.env {
         let value = expansion
@@ -264,10 +303,23 @@ impl Expansion<'_> {
     async fn token(&mut self, provider: &str) -> Result<String, String> {
         let provider: ProviderId =
             provider.parse().map_err(|error| format!("{{token:{provider}}}: {error}"))?;
-        let token = self.tokens.token(self.given.holder, &provider).await?;
-        self.secrets.push(Secret::new(token.expose()));
-        Ok(token.expose().to_owned())
+        let token =
+            self.tokens.token(self.given.holder, &provider).await.map_err(|refusal| refusal.reason)?;
+        if token.has_end() {
+            return Err(goes_stale(&provider));
+        }
+        let token = token.access_token.expose();
+        self.secrets.push(Secret::new(token));
+        Ok(token.to_owned())
     }
+}
+
+/// Refuses a token in a variable. An agent may run for any time, and a variable cannot change.
+fn goes_stale(provider: &ProviderId) -> String {
+    format!(
+        "{{token:{provider}}} is for tokens without an end. That of {provider} ends, and the agent may run for longer. \
+         The operator should give it to the tool by agent.tools, in a file by agent.files, or by {{inject:ROUTE}} and {{inject_secret:ROUTE}}: these stay fresh"
+    )
 }
 
 /// Returns all placeholders of a text.
@@ -280,43 +332,38 @@ fn all_placeholders(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Finds the next `{name}` or `{name:argument}`, where the name has lower-case letters and `_` only.
-/// Other braces, as in JSON, are text.
-fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
-    let mut from = 0;
-    while let Some(open) = text[from..].find('{').map(|at| from + at) {
-        let inside = &text[open + 1..];
-        let name = inside.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(inside.len());
-        let close = inside.find(['{', '}', '"']).filter(|at| inside.as_bytes()[*at] == b'}');
-        if let Some(close) = close
-            && name > 0
-            && (name == close || inside.as_bytes()[name] == b':')
-        {
-            return Some((&text[..open], &inside[..close], &inside[close + 1..]));
-        }
-        from = open + 1;
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         agent::Conversation,
         ids::{ConversationId, Snowflake},
+        secret::AccessToken,
     };
 
     struct OneToken;
 
     #[async_trait]
     impl TokenSource for OneToken {
-        async fn token(&self, _: &Holder, provider: &ProviderId) -> Result<AccessToken, String> {
-            if provider.as_str() == "acme" {
-                Ok(AccessToken::new("s3cr3t-token"))
-            } else {
-                Err(format!("sign in to {provider} first"))
-            }
+        async fn token(&self, _: &Holder, provider: &ProviderId) -> Result<TokenValues, TokenRefusal> {
+            let expires_at = match provider.as_str() {
+                "acme" => crate::session::UNKNOWN_EXPIRY,
+                "short" => 1_795_362_272,
+                _ => {
+                    let reason = format!("sign in to {provider} first");
+                    return Err(TokenRefusal { reason, is_final: true });
+                }
+            };
+            let access_token = AccessToken::new("s3cr3t-token");
+            Ok(TokenValues { access_token, expires_at, account: None, scope: None, id_token: None })
+        }
+
+        fn changes(&self) -> Box<dyn TokenChanges> {
+            unreachable!("an environment does not change")
+        }
+
+        fn now(&self) -> UnixTime {
+            1_795_358_672
         }
     }
 
@@ -403,6 +450,7 @@ mod tests {
             ("{inject:other}", "no table [inject.NAME]"),
             ("{inject_socket:other}", "no table [inject.NAME]"),
             ("{token:}", "{token:}"),
+            ("{token:short}", "agent.tools, in a file by agent.files, or by {inject:ROUTE}"),
         ] {
             let error = expand(text).await.expect_err(text);
             assert!(error.contains(part), "{text}: {error}");

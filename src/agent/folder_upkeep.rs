@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use super::folders::{MARKER, PARTS, SOCKETS, WorkerFolders, is_folder_name, mark, new_name};
+use super::{
+    folders::{MARKER, PARTS, SOCKETS, WorkerFolders, is_folder_name, mark, new_name},
+    tool_files::{LIST, remove_left},
+};
 use crate::{
     ids::Snowflake,
     sys::{clock::UnixTime, files, folder_tree},
@@ -22,8 +25,8 @@ const SPARE: usize = 64;
 const MAX_FOLDERS: usize = 10_000;
 
 impl WorkerFolders {
-    /// Renames the folders of earlier versions, forgets the names of missing folders, and creates
-    /// folders in advance. Must be called before a worker starts.
+    /// Renames the folders of earlier versions, forgets the names of missing folders, and removes the files
+    /// with tokens that a bot has left because it died, and creates folders in advance. Must be called before a worker starts.
     pub(super) async fn prepare(self: &Arc<Self>) -> io::Result<()> {
         let root = self.root.clone();
         let found = blocking(move || {
@@ -50,6 +53,19 @@ impl WorkerFolders {
                 );
             }
         }
+        let left: Vec<_> = found.iter().filter(|name| is_folder_name(name)).cloned().collect();
+        let root = self.root.clone();
+        blocking(move || {
+            for name in left {
+                let own = root.join(name);
+                if let Err(error) = remove_left(&own, &own.join(PARTS[0])) {
+                    let folder = own.display();
+                    tracing::warn!(%folder, %error, "files with tokens that an agent has left cannot be removed");
+                }
+            }
+            Ok(())
+        })
+        .await?;
         let root = self.root.clone();
         let missing = self.names.all().into_iter().map(|(_, name)| name);
         let missing: Vec<_> = missing.filter(|name| !files::exists(&root.join(name))).collect();
@@ -163,6 +179,7 @@ fn remove(own: &Path, used: UnixTime, now: UnixTime) -> io::Result<bool> {
         folder_tree::remove_contents(&own.join(part))?;
         folder_tree::remove_empty(&own.join(part))?;
     }
+    files::remove(&own.join(LIST))?;
     files::remove(&marker)?;
     folder_tree::remove_empty(own)?;
     Ok(true)

@@ -11,7 +11,11 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::Holder;
-use crate::{ids::RouteName, secret::InjectSecret};
+use crate::{
+    ids::{Principal, ProviderId, RouteName},
+    secret::InjectSecret,
+    tools::InjectValues,
+};
 
 /// Opens the injecting proxy for workers.
 #[async_trait]
@@ -24,11 +28,25 @@ pub trait InjectPorts: Send + Sync + 'static {
     async fn open(&self, worker: InjectWorker) -> io::Result<InjectAccess>;
 }
 
-/// The worker for which a port is opened.
+/// The party whose requests a port forwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// A worker, with its rights.
+    Worker(Holder),
+    /// A command in a terminal, on this principal's login at these providers.
+    Terminal {
+        /// The principal.
+        principal: Principal,
+        /// The providers.
+        providers: Vec<ProviderId>,
+    },
+}
+
+/// The worker, or the command in a terminal, for which a port is opened.
 #[derive(Clone, Debug)]
 pub struct InjectWorker {
-    /// Its rights.
-    pub holder: Holder,
+    /// The party, with its rights.
+    pub serves: Served,
     /// Fires when the worker's capability is void.
     pub voided: CancellationToken,
     /// The paths of the sockets to serve. Each one serves one route at its root.
@@ -40,6 +58,7 @@ pub struct InjectWorker {
 }
 
 /// A worker's access to the injecting proxy.
+#[derive(Clone)]
 pub struct InjectAccess {
     /// The port of 127.0.0.1.
     pub port: u16,
@@ -55,6 +74,12 @@ impl InjectAccess {
     /// Returns the address under which a route is served, without a slash at its end.
     pub fn base_url(&self, route: &RouteName) -> String {
         format!("http://127.0.0.1:{}/inject/{}", self.port, route.as_str())
+    }
+
+    /// Returns the access to one route, for a tool.
+    pub fn values(&self, route: &RouteName) -> Option<InjectValues> {
+        let (base_url, secret) = (self.base_url(route), self.routes.get(route)?.clone());
+        Some(InjectValues { base_url, secret, socket: self.sockets.get(route).cloned() })
     }
 }
 

@@ -9,10 +9,11 @@ use std::{
 };
 
 use super::{
-    AgentSettings, Conversation, InjectWorker, Isolation, PromptError, environment,
+    AgentSettings, Conversation, InjectWorker, Isolation, PromptError, Served, environment,
     folders::{FolderUse, Folders},
     mcp::McpOffers,
     program_files,
+    tool_files::ToolFiles,
     worker_deps::WorkerDeps,
     worker_secrets::WorkerSecrets,
 };
@@ -24,6 +25,7 @@ use crate::{
         process::{self, Child, Pipes, Spec},
         sandbox::{self, Policy, Sandbox, SandboxError},
     },
+    tools::Way,
 };
 
 /// The paths that every sandboxed program may read.
@@ -99,6 +101,8 @@ pub(super) struct Launched {
     pub(super) work: PathBuf,
     /// The MCP servers to hand to it.
     pub(super) mcp: McpOffers,
+    /// The files of its tools. They are dropped before the use of the folder ends.
+    pub(super) files: Option<ToolFiles>,
     pub(super) in_use: FolderUse,
 }
 
@@ -126,7 +130,7 @@ pub(super) async fn launch(deps: &WorkerDeps, conversation: &Conversation) -> Re
     let capability = deps.capabilities.issue(holder.clone());
     let process = Arc::new(OnceLock::new());
     let worker = InjectWorker {
-        holder: deps.holder(conversation.clone()),
+        serves: Served::Worker(deps.holder(conversation.clone())),
         voided: deps.capabilities.voided(&capability),
         sockets: sockets(settings, &folders),
         open: settings.mcp.iter().map(|server| server.route.clone()).collect(),
@@ -137,8 +141,10 @@ pub(super) async fn launch(deps: &WorkerDeps, conversation: &Conversation) -> Re
         None => None,
     };
     let mcp = McpOffers::new(settings, inject.as_ref());
+    let written = ToolFiles::write(settings, &folders, &holder, inject.clone(), &deps.tokens).await?;
+    let (files, variables) = written;
     let given = environment::Given { holder: &holder, capability: &capability, inject: inject.as_ref() };
-    let (env, secrets) = environment::build(settings, &folders, &given, &*deps.tokens).await?;
+    let (env, secrets) = environment::build(settings, &folders, &given, &*deps.tokens, variables).await?;
     let (memory, processes) = (settings.limits.memory, settings.limits.processes);
     let limits = GroupLimits { memory, processes };
     let cgroup =
@@ -160,7 +166,7 @@ pub(super) async fn launch(deps: &WorkerDeps, conversation: &Conversation) -> Re
     if let Some(number) = child.number() {
         let _ = process.set(number);
     }
-    Ok(Launched { child, pipes, secrets, work: folders.work, mcp, in_use })
+    Ok(Launched { child, pipes, secrets, work: folders.work, mcp, files, in_use })
 }
 
 /// Returns the sockets of the injecting proxy that the environment or an MCP server needs.
@@ -238,7 +244,7 @@ fn policy(settings: &AgentSettings, program: &Path, folders: &Folders) -> Policy
     let mut read_if_there: Vec<PathBuf> = SYSTEM_PATHS.iter().map(PathBuf::from).collect();
     read_if_there.extend(usr());
     read_if_there.extend(program_files::of(settings, program, &deny));
-    if !settings.mcp.is_empty() {
+    if !settings.mcp.is_empty() || settings.tools.iter().any(|tool| tool.way == Way::Hook) {
         read_if_there.extend(detach::program_path().ok());
     }
     Policy {

@@ -16,6 +16,7 @@ pub mod builtin;
 mod capability;
 mod connection;
 mod environment;
+mod file_text;
 mod folder_upkeep;
 mod folders;
 mod inject;
@@ -28,6 +29,7 @@ mod settings;
 mod stderr;
 mod table;
 pub mod token_client;
+mod tool_files;
 mod turn;
 mod updates;
 mod worker;
@@ -37,12 +39,17 @@ mod workers;
 
 pub use agents::{Agents, title_of};
 pub use capability::{Capabilities, Holder};
-pub use environment::{CAPABILITY_VARIABLE, Placeholders, SOCKET_VARIABLE, TokenSource, check_placeholders};
+pub use environment::{
+    CAPABILITY_VARIABLE, Placeholders, SOCKET_VARIABLE, TokenChanges, TokenRefusal, TokenSource,
+    check_placeholders,
+};
+pub use file_text::{FileNames, FileText, check_file_text};
 pub use folders::{FolderNames, example_socket, is_folder_name, missing_limits};
-pub use inject::{InjectAccess, InjectPorts, InjectWorker};
+pub use inject::{InjectAccess, InjectPorts, InjectWorker, Served};
 pub use lines::{BoundedLines, Line};
 pub use mcp::{MCP_PATH_VARIABLE, MCP_SOCKET_VARIABLE};
 pub use settings::{AgentSettings, Isolation, McpServer, SettingsError, WorkerLimits};
+pub use tool_files::{AgentFile, AgentTool};
 pub use workers::Workers;
 
 use std::{path::PathBuf, time::Duration};
@@ -249,6 +256,16 @@ pub enum PromptError {
         /// The variable's name.
         variable: String,
         /// The problem, for the operator or the owner.
+        detail: String,
+    },
+    /// The settings or the files of a tool could not be made.
+    #[error(
+        "agent.tools and agent.files: {what}: {detail}. Remove the agent's files if an earlier run has put others there, or ask the operator to check these settings"
+    )]
+    Tool {
+        /// The tool, the file or the folder.
+        what: String,
+        /// The problem.
         detail: String,
     },
     /// The conversation's agent is not in the configuration any more.

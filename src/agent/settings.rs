@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use super::{AgentFile, AgentTool};
 use crate::{
     ids::{ProviderId, RouteName},
     sys::sandbox,
@@ -73,6 +74,10 @@ pub struct AgentSettings {
     /// Whether the worker reaches them by `threadkey mcp` in any case. Otherwise it gets their addresses
     /// if it takes any over HTTP.
     pub mcp_by_stdio: bool,
+    /// The tools that get tokens.
+    pub tools: Vec<AgentTool>,
+    /// The files below its home that get tokens.
+    pub files: Vec<AgentFile>,
     /// More environment variables, in which the placeholders of [`check_placeholders`] expand.
     ///
     /// [`check_placeholders`]: super::check_placeholders

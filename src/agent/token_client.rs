@@ -40,6 +40,8 @@ pub struct TokenQuery {
     pub min_ttl: Option<Duration>,
     /// How long to wait for a sign-in of the owner without a session, in whole seconds.
     pub wait: Option<Duration>,
+    /// Whether the provider is asked about the token first, and another one comes if it refuses it.
+    pub probe: bool,
 }
 
 /// A token, with the other members of the API's answer.
@@ -188,10 +190,12 @@ impl TokenClient {
         query: TokenQuery,
     ) -> Result<TokenAnswer, TokenClientError> {
         let mut path = format!("/v1/token/{provider}");
-        let parts = [("min_ttl", query.min_ttl), ("wait", query.wait)];
+        let whole = |duration: Option<Duration>| duration.map(|duration| duration.as_secs());
+        let probe = query.probe.then_some(1);
+        let parts = [("min_ttl", whole(query.min_ttl)), ("wait", whole(query.wait)), ("probe", probe)];
         for (at, (name, value)) in parts.iter().filter_map(|(name, v)| v.map(|v| (name, v))).enumerate() {
             let separator = if at == 0 { '?' } else { '&' };
-            let _ = write!(path, "{separator}{name}={}", value.as_secs());
+            let _ = write!(path, "{separator}{name}={value}");
         }
         let within = ANSWER_WITHIN + query.wait.unwrap_or_default();
         self.ask(Method::GET, &path, Bytes::new(), within).await

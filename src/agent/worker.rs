@@ -1,7 +1,7 @@
 //! The task of one worker: it launches the process, runs the connection, cleans up, and reports the
 //! end.
 
-use std::{process::ExitStatus, sync::Arc, time::Duration};
+use std::{convert::Infallible, process::ExitStatus, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +12,7 @@ use super::{
     launch::{Launched, launch},
     stderr::Stderr,
     table::TableEntry,
+    tool_files::ToolFiles,
     turn::{CurrentTurn, Prompt},
     worker_deps::WorkerDeps,
 };
@@ -58,7 +59,7 @@ pub(super) async fn run(
         () = stop.cancelled() => Err(PromptError::Stopped),
         launched = launch(&deps, &conversation) => launched,
     };
-    let Launched { mut child, pipes, secrets, work, mcp, in_use } = match launched {
+    let Launched { mut child, pipes, secrets, work, mcp, mut files, in_use } = match launched {
         Ok(launched) => launched,
         Err(error) => {
             drop(remove_on_drop);
@@ -87,6 +88,7 @@ pub(super) async fn run(
             biased;
             () = stop.cancelled() => EndReason::Stopped,
             end = &mut conversing => end,
+            never = keep_fresh(files.as_mut()) => match never {},
             _ = child.wait() => {
                 // Other processes of its group may still hold the pipe, and would keep it open.
                 let _ = child.kill().await;
@@ -95,7 +97,12 @@ pub(super) async fn run(
         }
     };
     entry.mark_ending();
+    // The worker has no right to a token any more, so its files go before it does.
+    if let Some(files) = &files {
+        files.close().await;
+    }
     let ending = finish(&mut child, &end, stderr).await;
+    drop(files);
     drop(in_use);
     if let Err(error) = deps.folders.refill().await {
         tracing::warn!(%error, "folders for new agents cannot be created in advance");
@@ -120,6 +127,14 @@ pub(super) async fn run(
     }
     for updates in readers {
         let _ = updates.send(last_update(&end, &ending)).await;
+    }
+}
+
+/// Keeps the files of the worker's tools fresh, if it has any. Never ends.
+async fn keep_fresh(files: Option<&mut ToolFiles>) -> Infallible {
+    match files {
+        Some(files) => files.keep_fresh().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) struct WorkerRequest<'a> {
     pub(super) provider: ProviderId,
     pub(super) min_ttl: Duration,
     pub(super) wait: Duration,
+    /// Whether the token is tried at the provider first.
+    pub(super) is_probed: bool,
 }
 
 impl WorkerRequest<'_> {
@@ -67,7 +69,11 @@ impl WorkerRequest<'_> {
     }
 
     async fn attempt(&self) -> Result<Lease, WorkerTokenError> {
-        self.api.tokens.entitlement(self.holder, &self.provider).await?.token(self.min_ttl).await
+        let entitlement = self.api.tokens.entitlement(self.holder, &self.provider).await?;
+        match self.is_probed {
+            false => entitlement.token(self.min_ttl).await,
+            true => entitlement.probed_token(self.min_ttl).await,
+        }
     }
 
     /// Waits for a change of the owner's sessions. `error` is that of the last attempt.

@@ -83,6 +83,15 @@ pub(super) fn min_ttl(query: &mut Parameters) -> Result<Duration, Problem> {
     }
 }
 
+/// Takes `probe`, which is 0 or 1.
+pub(super) fn probe(query: &mut Parameters) -> Result<bool, Problem> {
+    match query.take("probe").as_deref() {
+        None | Some("0") => Ok(false),
+        Some("1") => Ok(true),
+        Some(_) => Err(Problem::invalid_request("probe must be 0 or 1")),
+    }
+}
+
 /// Takes `wait`, the seconds for which a request may wait for a sign-in.
 pub(super) fn wait(query: &mut Parameters) -> Result<Duration, Problem> {
     let longest = LONGEST_OWNER_WAIT.as_secs();
@@ -167,6 +176,16 @@ mod tests {
         assert_eq!(parsed(""), Ok(Duration::ZERO));
         assert_eq!(parsed("wait=300"), Ok(Duration::from_secs(300)));
         for bad in ["wait=301", "wait=-1", "wait=", "wait=5m", "wait=1.5", "wait=99999999999999999999"] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn probe_is_0_or_1() {
+        let parsed = |query| probe(&mut Parameters::of(Some(query), &["probe"])?);
+        assert_eq!(parsed(""), Ok(false));
+        assert_eq!((parsed("probe=0"), parsed("probe=1")), (Ok(false), Ok(true)));
+        for bad in ["probe=", "probe=true", "probe=1&probe=1"] {
             assert!(parsed(bad).is_err(), "{bad}");
         }
     }

@@ -10,7 +10,7 @@ use axum::{
     body::Body,
     extract::{MatchedPath, Path, RawQuery, Request, State},
     http::{HeaderMap, HeaderValue, header},
-    middleware::{Next, from_fn, from_fn_with_state},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use tokio::time::Instant;
@@ -25,7 +25,7 @@ use super::{
     operators::{Operator, Right},
     owner_wait::WorkerRequest,
     problem::Problem,
-    request::{Parameters, challenges, min_ttl, rejected_token, wait},
+    request::{Parameters, challenges, min_ttl, probe, rejected_token, wait},
     scrape, sessions,
     shares::ConnectionShare,
     state::Api,
@@ -59,14 +59,11 @@ pub fn document() -> OpenApi {
 /// Builds all routes, for requests that arrive this way.
 pub(super) fn router(api: Api, via: Via) -> Router {
     let (routes, document) = documented().split_for_parts();
-    let counted = from_fn_with_state(api.metrics.clone(), counted);
+    let common = Common { metrics: api.metrics.clone(), via, document: Arc::new(document) };
     routes
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .layer(counted)
-        .layer(from_fn(never_stored))
-        .layer(Extension(via))
-        .layer(Extension(Arc::new(document)))
+        .layer(from_fn_with_state(Arc::new(common), around))
         .with_state(api)
 }
 
@@ -78,6 +75,7 @@ pub(super) fn router(api: Api, via: Via) -> Router {
         ("provider" = String, Path, description = "The provider.", example = "gitlab", pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$"),
         ("min_ttl" = Option<u32>, Query, description = "The remaining life that the token should have, in seconds; 60 without it.", minimum = 0, maximum = 4294967295u32),
         ("wait" = Option<u32>, Query, description = "How long to wait for the owner's sign-in without a session, in seconds; 0 without it. The owner is asked in the thread, once for all waiting calls. For a capability alone: an operator key has no owner to ask, and sends 0.", minimum = 0, maximum = 300),
+        ("probe" = Option<u8>, Query, description = "1: try the token at the provider first, for at most 1.5 s. If the provider answers 401, the call counts as a report, and returns another token. Every other answer, and none, changes nothing. For programs that cannot report a rejected token; 0 without it.", minimum = 0, maximum = 1),
         ("principal" = Option<String>, Query, description = "Whose token, for an operator key; it may be left out if the key covers one principal alone. A capability has one principal, and sends none.", example = "user:80351110224678912", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
     ),
     responses((status = 200, description = "The token.", body = TokenJson), TokenProblems)
@@ -94,23 +92,27 @@ async fn token(
     api.refuse_raw_tokens(&caller)?;
     let operator = match &caller {
         Caller::Worker(holder) => {
-            let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait"])?;
-            let (min_ttl, wait) = (min_ttl(&mut query)?, wait(&mut query)?);
+            let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "probe"])?;
+            let (min_ttl, wait, is_probed) = (min_ttl(&mut query)?, wait(&mut query)?, probe(&mut query)?);
             let provider = provider.parse().map_err(|_| Problem::provider_not_allowed())?;
             let (api, share, headers) = (&api, &share, &headers);
-            let request = WorkerRequest { api, share, headers, via, holder, provider, min_ttl, wait };
+            let request =
+                WorkerRequest { api, share, headers, via, holder, provider, min_ttl, wait, is_probed };
             return request.answer().await;
         }
         Caller::Operator(operator) => operator,
     };
     let answer = async {
-        let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "principal"])?;
+        let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "probe", "principal"])?;
         let tenant = api.token_tenant(operator, &provider, &mut query)?;
-        let min_ttl = min_ttl(&mut query)?;
+        let (min_ttl, is_probed) = (min_ttl(&mut query)?, probe(&mut query)?);
         if !wait(&mut query)?.is_zero() {
             return Err(Problem::no_owner_to_ask());
         }
-        let lease = api.tokens.operators_token(&operator.name, &tenant, min_ttl).await?;
+        let lease = match is_probed {
+            false => api.tokens.operators_token(&operator.name, &tenant, min_ttl).await?,
+            true => api.tokens.operators_probed_token(&operator.name, &tenant, min_ttl).await?,
+        };
         api.to_operator(&headers, via, &lease)?;
         Ok(axum::Json(TokenJson::from(&lease)).into_response())
     };
@@ -236,17 +238,23 @@ impl Api {
     }
 }
 
-/// Counts each request by its route, never by its path, which may name anything.
-async fn counted(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
-    let started = Instant::now();
-    let response = next.run(request).await;
-    metrics.count_request(route.as_deref().unwrap_or("none"), response.status(), started.elapsed());
-    response
+/// The parts of the process that every request needs.
+struct Common {
+    metrics: Arc<Metrics>,
+    via: Via,
+    document: Arc<OpenApi>,
 }
 
-async fn never_stored(request: Request, next: Next) -> Response {
+/// Does the work that is common to all routes. It is one layer, because each layer costs each request
+/// two allocations. A request is counted by its route, never by its path, which may name anything.
+async fn around(State(common): State<Arc<Common>>, mut request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    request.extensions_mut().insert(common.via);
+    request.extensions_mut().insert(common.document.clone());
+    let started = Instant::now();
     let mut response = next.run(request).await;
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    common.metrics.count_request(route, response.status(), started.elapsed());
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -79,11 +79,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ProblemStream<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.answering.load(Ordering::Relaxed) {
+        let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+        // Hyper drops the body of a short answer before it writes the answer. Head and body then still
+        // leave in one write: two of them are two packets, and wake the caller twice.
+        let is_answer = self.answering.load(Ordering::Relaxed) || !is_refusal(first);
+        if self.replacement.is_none() && is_answer {
             return Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         }
-        let first = slices.iter().find(|slice| !slice.is_empty());
-        self.poll_write(cx, first.map_or(&[], |slice| slice))
+        self.poll_write(cx, first)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -105,4 +108,72 @@ fn is_refusal(message: &[u8]) -> bool {
 fn status(message: &[u8]) -> u16 {
     let digits = message.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
     digits.and_then(|digits| digits.parse().ok()).unwrap_or(400)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use super::*;
+
+    /// Keeps each write apart.
+    #[derive(Default)]
+    struct Writes(Vec<Vec<u8>>);
+
+    impl AsyncWrite for Writes {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.0.push(bytes.to_vec());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            self.0.push(bytes);
+            Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+    }
+
+    /// Writes these slices once, after the body of the answer has ended, and flushes.
+    fn written(slices: &[&[u8]]) -> Vec<Vec<u8>> {
+        let mut stream = ProblemStream::new(Writes::default(), Arc::default());
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let slices: Vec<IoSlice<'_>> = slices.iter().map(|slice| IoSlice::new(slice)).collect();
+        assert!(Pin::new(&mut stream).poll_write_vectored(&mut context, &slices).is_ready());
+        assert!(Pin::new(&mut stream).poll_flush(&mut context).is_ready());
+        stream.stream.0
+    }
+
+    #[test]
+    fn the_head_and_the_body_of_a_short_answer_leave_in_one_write() {
+        let (head, body) = (&b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"[..], &b"{}"[..]);
+        assert_eq!(written(&[head, body]), [[head, body].concat()]);
+        assert_eq!(written(&[b"", head, body]), [[head, body].concat()]);
+    }
+
+    #[test]
+    fn a_bare_refusal_of_hyper_becomes_a_problem_in_a_vectored_write_too() {
+        let writes = written(&[b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\n\r\n"]);
+        let text = String::from_utf8(writes.concat()).expect("text");
+        assert!(text.starts_with("HTTP/1.1 431 ") && text.contains("application/problem+json"), "{text}");
+    }
 }

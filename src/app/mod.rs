@@ -16,6 +16,7 @@
 
 pub mod doctor;
 mod error;
+mod exec;
 mod json_logs;
 mod logs;
 mod run;
@@ -25,14 +26,17 @@ mod standby;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub use error::AppError;
+pub use exec::exec;
 pub use logs::{install_panic_hook, log_level, start_logs};
 pub use run::{drain, drain_for_user, run, serve};
 
 use crate::{
     agent::Agents,
-    api::ApiSettings,
+    api::{ApiSettings, Credential, InjectRoute},
     broker::Broker,
+    cli::git_credential::GitHost,
     hooks::{HookSettings, Hooks},
+    ids::ProviderId,
     oauth::{Client, ProviderError, Providers},
     store::{FileStore, FileStoreOptions, StoreError},
     sys::clock::Clock,
@@ -75,6 +79,17 @@ impl AppSettings {
     /// Runs the hooks of the broker's events from now on. Must be called within a Tokio runtime.
     pub fn start_hooks(&self, broker: &Broker) -> Hooks {
         Hooks::start(self.hooks.clone(), broker)
+    }
+
+    /// Returns the hosts that take a provider's tokens as passwords of git: those of its routes, and the one
+    /// of its preset.
+    pub fn git_hosts(&self, provider: &ProviderId) -> Vec<GitHost> {
+        let of_route = |route: &InjectRoute| match &route.credential {
+            Credential::Basic(user) if route.provider == *provider => GitHost::of(&route.upstream, user),
+            _ => None,
+        };
+        let of_preset = self.providers.get(provider).and_then(|provider| GitHost::of_provider(&provider));
+        self.api.inject.iter().filter_map(of_route).chain(of_preset).collect()
     }
 
     /// Creates a broker on the store.

@@ -158,6 +158,16 @@ impl Inner {
             return Ok(provider);
         }
         let undiscovered = self.providers.undiscovered(id).ok_or_else(|| Unusable::Unknown(id.clone()))?;
+        // Boxed: most callers never fetch, and their futures need no room for it.
+        Box::pin(self.discover(id, &undiscovered)).await
+    }
+
+    /// Fetches the endpoints of a provider, unless another caller has them meanwhile.
+    async fn discover(
+        &self,
+        id: &ProviderId,
+        undiscovered: &Undiscovered,
+    ) -> Result<Arc<Provider>, Unusable> {
         let asked_at = Instant::now();
         let fetches = self.fetches(id);
         let mut turn = fetches.turn().await;
@@ -169,7 +179,7 @@ impl Inner {
         if let Some((_, problem)) = turn.as_ref().filter(|(ended_at, _)| *ended_at >= asked_at) {
             return Err(failed(problem.clone()));
         }
-        self.fetch(&undiscovered, &mut turn).await.map_err(failed)
+        self.fetch(undiscovered, &mut turn).await.map_err(failed)
     }
 
     fn fetches(&self, id: &ProviderId) -> Arc<Fetches> {

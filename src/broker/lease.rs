@@ -105,6 +105,13 @@ impl Lease {
         }
     }
 
+    /// The lease of a session that goes on, if its access token has not expired, whatever else the record
+    /// notes about it.
+    pub fn of_living(tenant: &Tenant, session: &Session, now: UnixTime) -> Option<Self> {
+        let lives = session.ended.is_none() && !session.remaining(now).is_zero();
+        lives.then(|| Self::new(tenant, session, now))
+    }
+
     /// Whether the provider names an end of the token's life.
     pub fn has_known_expiry(&self) -> bool {
         is_known_expiry(self.expires_at)

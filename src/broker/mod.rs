@@ -38,6 +38,7 @@ mod mcp_state;
 mod metrics;
 mod owner_questions;
 mod owner_rights;
+mod probe;
 mod refresh;
 mod reports;
 mod rescue;
@@ -58,6 +59,7 @@ pub use lease::{Lease, LeaseSource, TokenJson};
 pub use metrics::{BrokerMetrics, Durations, durations};
 pub use owner_questions::{LONGEST_OWNER_WAIT, OwnerQuestions, OwnerRefusal, OwnerWait, OwnerWaitError};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
+pub use probe::{PATIENCE, Probing, distrust_probes, probe_lease, probed_token};
 pub use rescue::{RestoreError, Restored};
 pub use sign_in::{
     AwaitedAnswers, DigitsPage, Finished, GrantEnd, Kept, LoggedOut, News, OpenedStart, Opener, PageError,
@@ -123,6 +125,8 @@ struct Inner {
     keeping: DashMap<Tenant, ()>,
     /// Tenants whose use this process is recording.
     noting: DashMap<Tenant, ()>,
+    /// The turns of callers that probe a tenant's token.
+    probes: DashMap<Tenant, Arc<tokio::sync::Mutex<()>>>,
     /// How many sign-ins of a tenant this process is committing and has not published yet.
     finishing: DashMap<Tenant, usize>,
     sign_in_gates: sign_in::SignInGates,
@@ -163,6 +167,7 @@ impl Broker {
             fetches: DashMap::new(),
             keeping: DashMap::new(),
             noting: DashMap::new(),
+            probes: DashMap::new(),
             finishing: DashMap::new(),
             sign_in_gates: sign_in::SignInGates::default(),
             watched: DashMap::new(),

@@ -33,6 +33,8 @@ pub(super) enum Reporter {
     Conversation(ConversationId),
     /// The programs with the operator key of this name.
     OperatorKey(String),
+    /// The command in the terminal of this process.
+    Terminal,
 }
 
 /// The reports of all callers of this process.

@@ -1,6 +1,6 @@
 //! Handing out access tokens.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -36,7 +36,7 @@ impl Broker {
     /// See [`TokenError`].
     pub(super) async fn token_for(&self, tenant: &Tenant, wish: Wish) -> Result<Lease, TokenError> {
         if let Some(exchange) = self.inner.providers.exchange(&tenant.provider) {
-            return self.exchanged(&exchange, tenant, wish).await;
+            return Box::pin(self.exchanged(&exchange, tenant, wish)).await;
         }
         match self.environment_lease(tenant, &wish) {
             Some(result) => result,
@@ -62,13 +62,26 @@ impl Broker {
         }
         let provider = self.inner.usable(&tenant.provider).await?;
         let policy = TokenPolicy::new(&provider, wish.clone());
-        if let Some(lease) = self.at_once(tenant, &policy) {
-            return Ok(lease);
+        match self.at_once(tenant, &policy) {
+            Some(lease) => Ok(lease),
+            // Boxed, as the other ways of a token that is not fresh are: a caller's future has room for
+            // the fresh one alone, and is moved several times on its way through the API.
+            None => Box::pin(self.refreshed(tenant, &provider, &policy, wish)).await,
         }
+    }
+
+    /// Returns the token of the record as it is in the store now, after a refresh if it needs one.
+    async fn refreshed(
+        &self,
+        tenant: &Tenant,
+        provider: &Arc<Provider>,
+        policy: &TokenPolicy,
+        wish: Wish,
+    ) -> Result<Lease, TokenError> {
         let deadline = Instant::now() + CALLER_WAIT;
         let mut entry = self.inner.store.read(tenant).await?;
         for _ in 0..LOOKS {
-            match StoredToken::new(tenant, &entry, &policy, self.inner.now()) {
+            match StoredToken::new(tenant, &entry, policy, self.inner.now()) {
                 StoredToken::Fresh(lease) => {
                     if let Some(session) = &entry.session {
                         self.note_use(tenant, session);
@@ -78,17 +91,17 @@ impl Broker {
                 StoredToken::RefreshDue(lease) => {
                     if let Some(session) = &entry.session {
                         self.note_use(tenant, session);
-                        drop(self.join(tenant, &provider, session.revision(), wish));
+                        drop(self.join(tenant, provider, session.revision(), wish));
                     }
                     return Ok(lease);
                 }
                 StoredToken::Refused { error, .. } => {
-                    self.end_if_exhausted(tenant, &entry).await;
+                    Box::pin(self.end_if_exhausted(tenant, &entry)).await;
                     return Err(error);
                 }
                 StoredToken::RecoverSignIn => {
                     // The answer is in the journal, so a caller that gives up loses nothing.
-                    let recovered = timeout_at(deadline, self.recover_sign_in(tenant)).await;
+                    let recovered = timeout_at(deadline, Box::pin(self.recover_sign_in(tenant))).await;
                     let Ok(recovered) = recovered else { return Err(self.still_in_progress(tenant).await) };
                     let recovered = matches!(recovered?, RecoveredSignIn::Finished(_));
                     entry = self.inner.store.read(tenant).await?;
@@ -100,7 +113,7 @@ impl Broker {
                 StoredToken::Refresh => {
                     let session = entry.session.ok_or_else(|| TokenError::NoSession(tenant.clone()))?;
                     let seen = session.revision();
-                    let joined = self.join(tenant, &provider, seen, wish.clone());
+                    let joined = self.join(tenant, provider, seen, wish.clone());
                     let _waiting = self.inner.metrics.waiting();
                     let result = timeout_at(deadline, await_flight(joined, tenant)).await;
                     let Ok(result) = result else { return Err(self.still_in_progress(tenant).await) };

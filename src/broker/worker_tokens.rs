@@ -39,17 +39,18 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Broker, DEFAULT_MIN_TTL, Lease, OwnerQuestions, OwnerRights, OwnerWait, RightsError, Standing,
-    TokenError, WithoutBot,
+    Broker, DEFAULT_MIN_TTL, Lease, OwnerQuestions, OwnerRights, OwnerWait, RightsError, TokenError,
+    WithoutBot,
     reports::{Reporter, Reports},
 };
 use crate::{
-    agent::{Conversation, Holder, TokenSource},
-    ids::{Lineage, Principal, ProviderId, Tenant},
+    agent::{Conversation, Holder, Served, TokenChanges, TokenRefusal, TokenSource},
+    ids::{Lineage, Principal, ProviderId, Tenant, UnixTime},
     secret::{AccessToken, Fingerprint, Scrubber},
     session::Wish,
     store::{ChangeNotices, StoreError},
     sys::clock::Clock,
+    tools::TokenValues,
 };
 
 /// Hands out tokens to workers, by the rule of this file. Cheap to clone; clones share their state.
@@ -67,7 +68,8 @@ pub struct WorkerTokens {
 pub struct Entitlement<'a> {
     tokens: &'a WorkerTokens,
     tenant: Tenant,
-    conversation: Conversation,
+    /// The conversation of the worker. A command in a terminal has none.
+    conversation: Option<Conversation>,
 }
 
 /// The grant that a forwarded request of a worker uses: a sign-in of a tenant.
@@ -163,22 +165,61 @@ impl WorkerTokens {
         let shares = self.rights.of(&holder.conversation).await?.shares;
         let candidates = Candidates { shared: candidates.shared.filter(|_| shares), ..candidates };
         let tenant = candidates.choose(&self.broker).await.map_err(TokenError::from)?;
-        Ok(Entitlement { tokens: self, tenant, conversation: holder.conversation.clone() })
+        Ok(Entitlement { tokens: self, tenant, conversation: Some(holder.conversation.clone()) })
     }
 
-    /// Checks that a worker of `holder` may still use a grant. A later sign-in of the same tenant is
-    /// another grant.
+    /// The same for any party with a port of the injecting proxy. A command in a terminal has the login
+    /// that its user named, and who may start it may read the store: Discord's rights do not matter.
+    ///
+    /// # Errors
+    /// As [`WorkerTokens::entitlement`].
+    pub async fn entitlement_of(
+        &self,
+        served: &Served,
+        provider: &ProviderId,
+    ) -> Result<Entitlement<'_>, WorkerTokenError> {
+        match served {
+            Served::Worker(holder) => self.entitlement(holder, provider).await,
+            Served::Terminal { providers, .. } if !providers.contains(provider) => {
+                Err(WorkerTokenError::ProviderNotAllowed(provider.clone()))
+            }
+            Served::Terminal { principal, .. } => {
+                let tenant = Tenant::new(provider.clone(), *principal);
+                Ok(Entitlement { tokens: self, tenant, conversation: None })
+            }
+        }
+    }
+
+    /// Checks that a party may still use a grant. A later sign-in of the same tenant is another grant.
     ///
     /// # Errors
     /// The reason why it may not, or the store's error.
-    pub async fn check_grant(&self, holder: &Holder, grant: &GrantInUse) -> Result<(), WorkerTokenError> {
+    pub async fn check_grant(&self, served: &Served, grant: &GrantInUse) -> Result<(), WorkerTokenError> {
         let GrantInUse { tenant, lineage } = grant;
-        let standing = self.rights.of(&holder.conversation).await?;
-        check_share(tenant, standing)?;
+        let conversation = match served {
+            Served::Worker(holder) => Some(&holder.conversation),
+            Served::Terminal { .. } => None,
+        };
+        self.check_right(conversation, tenant).await?;
         if self.lineage(tenant).await? == *lineage {
             return Ok(());
         }
         Err(TokenError::NoSession(tenant.clone()).into())
+    }
+
+    /// Checks the right of a conversation's owner to a tenant's tokens. A command in a terminal has no
+    /// conversation, and its user may read the store.
+    async fn check_right(
+        &self,
+        conversation: Option<&Conversation>,
+        tenant: &Tenant,
+    ) -> Result<(), WorkerTokenError> {
+        let Some(conversation) = conversation else { return Ok(()) };
+        let standing = self.rights.of(conversation).await?;
+        if matches!(tenant.principal, Principal::Guild(_)) && !standing.shares {
+            return Err(WorkerTokenError::NotEntitled);
+        }
+        Ok(())
     }
 
     /// The clock of the rights and the sessions.
@@ -268,6 +309,19 @@ impl WorkerTokens {
         self.token_of(&Reporter::OperatorKey(key.to_owned()), tenant, min_ttl).await
     }
 
+    /// The same for a program that cannot report a rejected token: it is tried at the provider first.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn operators_probed_token(
+        &self,
+        key: &str,
+        tenant: &Tenant,
+        min_ttl: Duration,
+    ) -> Result<Lease, TokenError> {
+        self.probed_token_of(&Reporter::OperatorKey(key.to_owned()), tenant, min_ttl).await
+    }
+
     /// Takes the report of a program with this operator key, whose scope covers the tenant. The limits
     /// are those of a conversation.
     ///
@@ -291,6 +345,18 @@ impl WorkerTokens {
     ) -> Result<Lease, TokenError> {
         let refused = self.reports.refused(reporter, tenant, self.broker.inner.now());
         self.token_for(reporter, tenant, Wish { min_ttl, refused, ..Wish::default() }).await
+    }
+
+    /// A refusal by the provider is no caller's word, so the limits of rule 7 on reports do not apply to it.
+    async fn probed_token_of(
+        &self,
+        reporter: &Reporter,
+        tenant: &Tenant,
+        min_ttl: Duration,
+    ) -> Result<Lease, TokenError> {
+        let refused = self.reports.refused(reporter, tenant, self.broker.inner.now());
+        self.reports.settled(reporter, tenant).await;
+        self.broker.probed_token_for(tenant, Wish { min_ttl, refused, ..Wish::default() }).await
     }
 
     async fn token_for(&self, reporter: &Reporter, tenant: &Tenant, wish: Wish) -> Result<Lease, TokenError> {
@@ -337,17 +403,59 @@ impl WorkerTokens {
 
 #[async_trait]
 impl TokenSource for WorkerTokens {
-    async fn token(&self, holder: &Holder, provider: &ProviderId) -> Result<AccessToken, String> {
+    async fn token(&self, holder: &Holder, provider: &ProviderId) -> Result<TokenValues, TokenRefusal> {
         let lease = async { self.entitlement(holder, provider).await?.token(DEFAULT_MIN_TTL).await };
-        match lease.await {
-            Ok(lease) => Ok(lease.access_token),
-            // The error names the store's path, which is for the operator and not for the owner of
-            // a worker.
-            Err(WorkerTokenError::Token(TokenError::Store(error))) => {
-                tracing::error!(%error, "a worker gets no token because the store cannot be used");
-                Err("the store cannot be used at the moment: threadkey's log has the reason".to_owned())
-            }
-            Err(error) => Err(error.to_string()),
+        let lease = lease.await.map_err(|error| {
+            let is_final = error.is_final();
+            let reason = match error {
+                // The error names the store's path, which is for the operator and not for the owner of
+                // a worker.
+                WorkerTokenError::Token(TokenError::Store(error)) => {
+                    tracing::error!(%error, "a worker gets no token because the store cannot be used");
+                    "the store cannot be used at the moment: threadkey's log has the reason".to_owned()
+                }
+                error => error.to_string(),
+            };
+            TokenRefusal { reason, is_final }
+        })?;
+        let id_token = match self.broker.session(&lease.tenant).await {
+            Ok(Some(session)) if session.access_token == lease.access_token => session.id_token,
+            _ => None,
+        };
+        let Lease { access_token, expires_at, account, scope, .. } = lease;
+        Ok(TokenValues { access_token, expires_at, account, scope, id_token })
+    }
+
+    fn changes(&self) -> Box<dyn TokenChanges> {
+        Box::new(self.broker.changes())
+    }
+
+    fn now(&self) -> UnixTime {
+        self.broker.now()
+    }
+}
+
+#[async_trait]
+impl TokenChanges for ChangeNotices {
+    async fn next(&mut self) {
+        Self::next(self).await;
+    }
+}
+
+impl WorkerTokenError {
+    /// Whether the worker has no right to a token now: the owner's right or the session has ended, or
+    /// is not known. Otherwise the reason passes by itself.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::ProviderNotAllowed(_) | Self::NotEntitled | Self::RightsUnknown { .. } => true,
+            Self::Token(error) => matches!(
+                error,
+                TokenError::UnknownProvider(_)
+                    | TokenError::NoSession(_)
+                    | TokenError::Ended { .. }
+                    | TokenError::ExchangeRefused { .. }
+                    | TokenError::EnvironmentRejected { .. }
+            ),
         }
     }
 }
@@ -375,6 +483,14 @@ impl Entitlement<'_> {
     /// [`TokenError`].
     pub async fn token(&self, min_ttl: Duration) -> Result<Lease, WorkerTokenError> {
         self.hand_out(self.tokens.token_of(&self.reporter(), &self.tenant, min_ttl).await?).await
+    }
+
+    /// The same for a program that cannot report a rejected token: it is tried at the provider first.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn probed_token(&self, min_ttl: Duration) -> Result<Lease, WorkerTokenError> {
+        self.hand_out(self.tokens.probed_token_of(&self.reporter(), &self.tenant, min_ttl).await?).await
     }
 
     /// Reports a token that a resource rejected, and returns a newer one, as [`Broker::rejected`]
@@ -405,7 +521,10 @@ impl Entitlement<'_> {
     }
 
     fn reporter(&self) -> Reporter {
-        Reporter::Conversation(self.conversation.id)
+        match &self.conversation {
+            Some(conversation) => Reporter::Conversation(conversation.id),
+            None => Reporter::Terminal,
+        }
     }
 
     /// Reports that a resource demands more scopes, as [`Broker::insufficient_scope`] does.
@@ -421,19 +540,10 @@ impl Entitlement<'_> {
 
     /// Rules 3 and 8.
     async fn hand_out(&self, lease: Lease) -> Result<Lease, WorkerTokenError> {
-        let standing = self.tokens.rights.of(&self.conversation).await?;
-        check_share(&self.tenant, standing)?;
+        self.tokens.check_right(self.conversation.as_ref(), &self.tenant).await?;
         Scrubber::of_process().note(lease.access_token.expose());
         Ok(lease)
     }
-}
-
-/// Checks that an owner with this standing may use the tenant, if that is a server's.
-fn check_share(tenant: &Tenant, standing: Standing) -> Result<(), WorkerTokenError> {
-    if matches!(tenant.principal, Principal::Guild(_)) && !standing.shares {
-        return Err(WorkerTokenError::NotEntitled);
-    }
-    Ok(())
 }
 
 impl From<RightsError> for WorkerTokenError {

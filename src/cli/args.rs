@@ -7,7 +7,13 @@ use std::{convert::Infallible, env, ffi::OsString, path::PathBuf, str::FromStr, 
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{config_init::InitArgs, demand::parse_scope, parse_duration};
+use super::{
+    Failure,
+    config_init::InitArgs,
+    demand::parse_scope,
+    exec_args::{ExecArgs, acting_principal},
+    parse_duration,
+};
 use crate::{
     broker::{DEFAULT_MIN_TTL, LONGEST_OWNER_WAIT},
     ids::{Principal, ProviderId, Tenant},
@@ -55,8 +61,7 @@ impl Cli {
             return None;
         }
         let provider = Some(provider.to_str()?.parse().ok()?);
-        let (principal, min_ttl, rejected) = (None, None, None);
-        let args = TokenArgs { provider, principal, min_ttl, wait: None, rejected, format: Format::Raw };
+        let args = TokenArgs { provider, ..TokenArgs::default() };
         Some(Self { config: None, command: Command::Token(args) })
     }
 }
@@ -92,6 +97,8 @@ pub enum Command {
     RefreshHint(RefreshHintArgs),
     /// Print an access token, after a refresh where one is needed
     Token(TokenArgs),
+    /// Run a command whose tool is signed in by these logins, while it runs
+    Exec(ExecArgs),
     /// Be an MCP server on standard input and output that forwards to a provider's server, with its login
     Mcp(McpArgs),
     /// List the configured providers, and the presets for others
@@ -312,7 +319,7 @@ pub struct PrincipalArgs {
 }
 
 /// Print an access token, after a refresh where one is needed
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct TokenArgs {
     /// The provider; needed only if several are configured, or in a worker
     pub provider: Option<ProviderId>,
@@ -332,9 +339,23 @@ pub struct TokenArgs {
     /// another one
     #[arg(long, value_name = "-", conflicts_with = "min_ttl")]
     pub rejected: Option<RejectedFrom>,
+    /// Try the token at the provider first, for at most 1.5 s, and print another one if it is refused. For
+    /// programs that run this command and cannot report a rejected token
+    #[arg(long, conflicts_with = "rejected")]
+    pub probe: bool,
     /// The output format
     #[arg(long, value_enum, default_value_t = Format::Raw)]
     pub format: Format,
+    /// With --format git-credential: a host that gets the token, besides those of the provider; repeat it
+    /// for several
+    #[arg(long = "host", value_name = "HOST[:PORT]")]
+    pub hosts: Vec<String>,
+    /// With --format git-credential: the user name that git sends [default: that of the provider]
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// With --format git-credential: get, store or erase, which git appends
+    #[arg(value_name = "OPERATION", requires = "provider")]
+    pub operation: Option<String>,
 }
 
 /// Parses the time for which the owner of a worker may be waited for.
@@ -354,8 +375,11 @@ impl TokenArgs {
     }
 
     /// Returns the tenant of a token of this provider. It is valid outside a worker only.
-    pub fn tenant(&self, provider: ProviderId) -> Tenant {
-        Tenant::new(provider, self.principal.unwrap_or(Principal::Local))
+    ///
+    /// # Errors
+    /// See [`acting_principal`].
+    pub fn tenant(&self, provider: ProviderId) -> Result<Tenant, Failure> {
+        Ok(Tenant::new(provider, acting_principal(self.principal)?))
     }
 }
 
@@ -401,9 +425,10 @@ impl FromStr for LogFormat {
 }
 
 /// The output format of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// The token alone
+    #[default]
     Raw,
     /// The same members as the token API's answer
     Json,
@@ -412,6 +437,10 @@ pub enum Format {
     Env,
     /// Authorization: Bearer …
     Header,
+    /// The answer of a credential helper of git, which appends the operation
+    GitCredential,
+    /// The answer of a credential plugin of Kubernetes
+    ExecCredential,
 }
 
 /// Refresh a session for `token`, in a detached process

@@ -7,7 +7,11 @@ use clap::{Command, CommandFactory as _, builder::PossibleValuesParser};
 use clap_complete::Shell;
 
 use super::Cli;
-use crate::{ids::ProviderId, oauth::Providers};
+use crate::{
+    ids::ProviderId,
+    oauth::Providers,
+    tools::{self, Way},
+};
 
 /// Returns the script. Without a valid configuration there are no providers to complete.
 pub fn script(shell: Shell, providers: Option<&Providers>) -> String {
@@ -19,7 +23,7 @@ pub fn script(shell: Shell, providers: Option<&Providers>) -> String {
     let mut script = String::from_utf8_lossy(&script).into_owned();
     if shell == Shell::Fish && !names.is_empty() {
         // The generator for fish leaves positional arguments out.
-        let commands = "token mcp login start code switch keep logout cancel";
+        let commands = "token exec mcp login start code switch keep logout cancel";
         let _ = writeln!(
             script,
             "complete -c threadkey -n \"__fish_seen_subcommand_from {commands}\" -f -a \"{}\"",
@@ -34,9 +38,11 @@ fn shown(command: &Command, providers: &[&str]) -> Command {
     let is_root = command.get_name() == "threadkey";
     let arguments = command.get_arguments().filter(|arg| is_root || !arg.is_global_set()).cloned();
     let arguments = arguments.map(|arg| match arg.get_id().as_str() {
-        "provider" if !providers.is_empty() => {
+        "provider" | "providers" if !providers.is_empty() => {
             arg.value_parser(PossibleValuesParser::new(providers.iter().map(|name| forever(name))))
         }
+        "tool" => arg.value_parser(PossibleValuesParser::new(tools::tools().map(|tool| tool.name.as_str()))),
+        "way" => arg.value_parser(PossibleValuesParser::new(Way::ALL.map(Way::as_str))),
         _ => arg,
     });
     let subcommands = command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set());

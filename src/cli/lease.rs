@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 
-use super::{Exit, Failure, args::Format, json_line};
+use super::{Exit, Failure, args::Format, exec_credential, git_credential, json_line};
 use crate::broker::{Lease, TokenJson};
 
 /// Formats a lease and ends it with a line break.
 pub(super) fn format_lease(lease: &Lease, format: Format) -> Result<String, Failure> {
     let token = lease.access_token.expose();
     let unescaped = match format {
-        Format::Json => [""; 2],
-        Format::Raw => [token, ""],
+        Format::Json | Format::ExecCredential => [""; 2],
+        Format::Raw | Format::GitCredential => [token, ""],
         Format::Header | Format::Env => [token, lease.token_type.as_str()],
     };
     if unescaped.iter().any(|text| text.chars().any(char::is_control)) {
@@ -24,6 +24,8 @@ pub(super) fn format_lease(lease: &Lease, format: Format) -> Result<String, Fail
         Format::Raw => format!("{token}\n"),
         Format::Header => format!("Authorization: {} {token}\n", lease.token_type),
         Format::Json => json_line(&TokenJson::from(lease))?,
+        Format::ExecCredential => exec_credential::format(lease)?,
+        Format::GitCredential => return Err(git_credential::needs_operation()),
         Format::Env => {
             let mut lines = String::new();
             let expires_at = lease.expires_at.to_string();
@@ -50,13 +52,13 @@ fn shell_quoted(value: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::{broker::LeaseSource, secret::AccessToken};
 
-    fn lease(token: &str) -> Lease {
+    pub(in crate::cli) fn lease(token: &str) -> Lease {
         Lease {
             tenant: "acme/local".parse().expect("a tenant"),
             access_token: AccessToken::new(token),

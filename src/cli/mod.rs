@@ -13,7 +13,10 @@ pub mod config_init;
 mod demand;
 pub mod detached_refresh;
 mod duration;
+mod exec_args;
+mod exec_credential;
 mod exit;
+pub mod git_credential;
 mod interrupts;
 mod lease;
 mod login;
@@ -37,6 +40,7 @@ pub use args::{
     McpArgs, RefreshArgs, RefreshHintArgs, StartArgs, StatusArgs, TokenArgs, UnknownLogFormat,
 };
 pub use duration::{DurationError, parse_duration};
+pub use exec_args::{AS_VARIABLE, ExecArgs, acting_principal};
 pub use exit::{Exit, ExitError, Failure};
 pub use output::{json_line, print_notice, print_result, read_input, stdin_is_terminal};
 pub use status::duration_text;

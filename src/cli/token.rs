@@ -15,18 +15,22 @@ use zeroize::Zeroizing;
 
 use super::{
     Exit, Failure, TokenArgs,
-    args::RejectedFrom,
+    args::{Format, RejectedFrom},
     cause::explained,
     detached_refresh::{self, RefreshReply, RefreshRequest, exit_from_code, read_reply},
+    git_credential::{self, GitHost, GitOperation},
     lease::format_lease,
     print_notice, print_result,
     prompt::{self, Echo},
     read_input, stdin_is_terminal,
 };
 use crate::{
-    broker::{CALLER_WAIT, Lease, StoredToken, TokenError, TokenPolicy},
+    broker::{
+        CALLER_WAIT, Lease, Probing, StoredToken, TokenError, TokenPolicy, distrust_probes, probe_lease,
+        probed_token,
+    },
     ids::Tenant,
-    oauth::Providers,
+    oauth::{Client, Probed, Providers},
     secret::{AccessToken, Secret},
     session::{Change, Entry, Session, Wish},
     store::{Purpose, Store},
@@ -72,6 +76,43 @@ pub async fn rejected_from_stdin(args: &TokenArgs) -> Result<Option<AccessToken>
     Ok(Some(token.into()))
 }
 
+/// The task of one call: the token that it reports, and the form of its result.
+pub struct Job {
+    /// The token that the caller reports as rejected.
+    pub rejected: Option<AccessToken>,
+    /// The form of the result.
+    pub output: Output,
+}
+
+/// The form of a result.
+pub enum Output {
+    /// That of the arguments.
+    Formatted,
+    /// A password for git, with this user name.
+    GitPassword(String),
+    /// None.
+    Nothing,
+}
+
+/// Determines the task from the arguments, and for git from standard input. `None` if there is nothing to
+/// do, because git asks for another host, or stores a password.
+///
+/// # Errors
+/// When the arguments or the input are wrong.
+pub fn job(
+    args: &TokenArgs,
+    rejected: Option<AccessToken>,
+    hosts: impl FnOnce() -> Vec<GitHost>,
+) -> Result<Option<Job>, Failure> {
+    if args.format != Format::GitCredential {
+        return Ok(Some(Job { rejected, output: Output::Formatted }));
+    }
+    Ok(git_credential::operation(args, &hosts())?.map(|operation| match operation {
+        GitOperation::Get { username } => Job { rejected: None, output: Output::GitPassword(username) },
+        GitOperation::Erase { rejected } => Job { rejected: Some(rejected), output: Output::Nothing },
+    }))
+}
+
 /// Prints the token of a stored session if it is fresh, no refresh is due, and its use needs no
 /// record. Otherwise returns `false`, and [`run`] gets the token.
 ///
@@ -82,6 +123,7 @@ pub fn print_if_fresh(
     tenant: &Tenant,
     session: Session,
     args: &TokenArgs,
+    output: &Output,
 ) -> Result<bool, Failure> {
     let Some(policy) = policy(context, tenant, args.min_ttl()) else { return Ok(false) };
     if session.unused_since.is_some() || context.providers.environment_token(tenant).is_some() {
@@ -89,7 +131,7 @@ pub fn print_if_fresh(
     }
     let entry = Entry { session: Some(session), ..Entry::default() };
     match StoredToken::new(tenant, &entry, &policy, context.clock.now()) {
-        StoredToken::Fresh(lease) => print(&lease, args).map(|()| true),
+        StoredToken::Fresh(lease) => print(&lease, args, output).map(|()| true),
         _ => Ok(false),
     }
 }
@@ -113,9 +155,13 @@ pub async fn run(
     context: &TokenContext<'_>,
     tenant: &Tenant,
     args: &TokenArgs,
-    rejected: Option<AccessToken>,
+    job: Job,
 ) -> Result<(), Failure> {
-    print(&get(context, tenant, args.min_ttl(), rejected).await?, args)
+    let lease = match job.rejected {
+        None if args.probe => probed_token(&OfStore::new(context, tenant, args.min_ttl())?).await?,
+        rejected => get(context, tenant, args.min_ttl(), rejected).await?,
+    };
+    print(&lease, args, &job.output)
 }
 
 /// Prints a token in the format of the arguments. A token that lives shorter than the arguments ask
@@ -123,7 +169,13 @@ pub async fn run(
 ///
 /// # Errors
 /// When the token does not fit the format, or cannot be written.
-pub fn print(lease: &Lease, args: &TokenArgs) -> Result<(), Failure> {
+pub fn print(lease: &Lease, args: &TokenArgs, output: &Output) -> Result<(), Failure> {
+    let text = match output {
+        Output::Nothing => return Ok(()),
+        Output::GitPassword(username) => git_credential::answer(lease, username)?,
+        Output::Formatted => format_lease(lease, args.format)?,
+    };
+    let text = Zeroizing::new(text);
     if let Some(wanted) = args.min_ttl.filter(|wanted| lease.expires_in < *wanted) {
         print_notice(&format!(
             "threadkey: warning: this token of {} lives for {} s more, and --min-ttl asks for {} s. At most half of a token's lifetime counts",
@@ -132,7 +184,7 @@ pub fn print(lease: &Lease, args: &TokenArgs) -> Result<(), Failure> {
             wanted.as_secs()
         ));
     }
-    print_result(&Zeroizing::new(format_lease(lease, args.format)?))
+    print_result(&text)
 }
 
 /// Gets a token, another one than `rejected`.
@@ -193,6 +245,57 @@ pub(super) async fn get(
         }
     }
     by_detached(context, tenant, min_ttl, request, deadline).await
+}
+
+/// The steps of [`probed_token`] without a broker.
+struct OfStore<'a> {
+    context: &'a TokenContext<'a>,
+    tenant: &'a Tenant,
+    min_ttl: Duration,
+    client: Client,
+}
+
+impl<'a> OfStore<'a> {
+    fn new(context: &'a TokenContext<'a>, tenant: &'a Tenant, min_ttl: Duration) -> Result<Self, Failure> {
+        Ok(Self { context, tenant, min_ttl, client: Client::new(context.clock.clone())? })
+    }
+}
+
+impl Probing for OfStore<'_> {
+    type Error = Failure;
+
+    async fn token(&self) -> Result<Lease, Failure> {
+        get(self.context, self.tenant, self.min_ttl, None).await
+    }
+
+    async fn another(&self, rejected: &AccessToken) -> Result<Lease, Failure> {
+        get(self.context, self.tenant, self.min_ttl, Some(rejected.clone())).await
+    }
+
+    async fn living(&self) -> Option<Lease> {
+        let providers = self.context.providers;
+        if providers.exchange(&self.tenant.provider).is_some() {
+            return None;
+        }
+        let session = self.context.store.read(self.tenant).await.ok()?.session?;
+        Lease::of_living(self.tenant, &session, self.context.clock.now())
+    }
+
+    async fn probe(&self, lease: &Lease) -> Probed {
+        let TokenContext { store, providers, clock, .. } = self.context;
+        probe_lease(*store, providers, &self.client, lease, clock.now()).await
+    }
+
+    async fn distrust(&self, lease: &Lease) {
+        distrust_probes(self.context.store, lease, self.context.clock.now()).await;
+    }
+
+    fn warn(&self, failure: &Failure) {
+        print_notice(&format!(
+            "threadkey: warning: the stored token of {} is printed, because no newer one can be had now: {failure}",
+            self.tenant
+        ));
+    }
 }
 
 /// Gets a token from the detached process.

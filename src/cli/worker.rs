@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Exit, ExitError, Failure, TokenArgs,
-    token::{print, rejected_from_stdin},
+    token::{job, print, rejected_from_stdin},
 };
 use crate::{
     agent::{
@@ -35,15 +35,17 @@ pub async fn run(args: &TokenArgs) -> Result<(), Failure> {
         let text = "name the provider: inside a worker threadkey reads no configuration";
         return Err(Failure::new(Exit::Usage, text));
     };
+    // The hosts of git are in the arguments alone, because a worker reads no configuration.
+    let Some(job) = job(args, rejected_from_stdin(args).await?, Vec::new)? else { return Ok(()) };
     let client = TokenClient::from_env()?;
-    let answer = match rejected_from_stdin(args).await? {
-        Some(rejected) => client.rejected(provider, &rejected).await?,
+    let answer = match &job.rejected {
+        Some(rejected) => client.rejected(provider, rejected).await?,
         None => {
-            let query = TokenQuery { min_ttl: Some(args.min_ttl()), wait: args.wait };
-            client.token(provider, query).await?
+            let (min_ttl, wait, probe) = (Some(args.min_ttl()), args.wait, args.probe);
+            client.token(provider, TokenQuery { min_ttl, wait, probe }).await?
         }
     };
-    print(&lease(answer)?, args)
+    print(&lease(answer)?, args, &job.output)
 }
 
 fn lease(answer: TokenAnswer) -> Result<Lease, Failure> {

@@ -11,12 +11,13 @@ use super::{
     ConfigError,
     file::{AgentKey, AgentSection, ConfigDuration, NamedAgentSection},
     source::Source,
+    tools::ToolContext,
     variables::xdg_folder,
 };
 use crate::{
     agent::{
-        AgentSettings, Agents, CAPABILITY_VARIABLE, Isolation, MCP_PATH_VARIABLE, MCP_SOCKET_VARIABLE,
-        McpServer, Placeholders, SOCKET_VARIABLE, WorkerLimits,
+        AgentSettings, Agents, CAPABILITY_VARIABLE, FileText, Isolation, MCP_PATH_VARIABLE,
+        MCP_SOCKET_VARIABLE, McpServer, Placeholders, SOCKET_VARIABLE, WorkerLimits,
         builtin::{PROVIDER_VARIABLE, USERINFO_VARIABLE, resource_address},
         check_placeholders, example_socket, title_of,
     },
@@ -57,6 +58,8 @@ pub(super) fn agents(
         read: std::mem::take(&mut section.read),
         mcp: section.mcp.take(),
         mcp_transport: section.mcp_transport.take(),
+        tools: section.tools.take(),
+        files: std::mem::take(&mut section.files),
     };
     let default = section.default.take();
     let common = common(source, section, api, deny)?;
@@ -88,6 +91,10 @@ pub(super) fn agents(
         section.read.extend(own.read.iter().cloned());
         section.mcp = section.mcp.or_else(|| own.mcp.clone());
         section.mcp_transport = section.mcp_transport.or_else(|| own.mcp_transport.clone());
+        section.tools = section.tools.or_else(|| own.tools.clone());
+        for (path, entry) in &own.files {
+            section.files.entry(path.clone()).or_insert_with(|| entry.clone());
+        }
         let agent = builder.agent(&["agents", name.as_str()], name.to_string(), section)?;
         agents.insert(name, agent);
     }
@@ -176,6 +183,8 @@ fn common(
         routes: Vec::new(),
         mcp: Vec::new(),
         mcp_by_stdio: false,
+        tools: Vec::new(),
+        files: Vec::new(),
         env: BTreeMap::new(),
         read: Vec::new(),
         isolation: isolation(source, section.isolation.as_deref())?,
@@ -256,10 +265,25 @@ impl Builder<'_> {
         let routes: Vec<_> = usable.map(|route| route.name.clone()).collect();
         let known = Placeholders { providers: &providers, routes: &routes, raw_tokens: !api.inject_only };
         check_environment(source, table, &section.env, &known)?;
+        let tokens = ToolContext {
+            source,
+            table,
+            configured: self.providers,
+            providers: &providers,
+            routes: &routes,
+            api,
+        };
+        let tools = tokens.tools(section.tools.unwrap_or_default(), &section.env)?;
+        let files = tokens.files(section.files, &tools)?;
         for route in routes.iter().filter(|route| {
             let placeholder = format!("{{inject_socket:{route}}}");
             let is_named = section.env.values().any(|text| text.contains(&placeholder));
-            is_named || mcp.iter().any(|server| server.route == **route)
+            let is_tools =
+                tools.iter().any(|tool| tool.means.uses_socket() && tool.route.as_ref() == Some(route));
+            let is_files = files
+                .iter()
+                .any(|file| matches!(&file.text, FileText::Free(text) if text.contains(&placeholder)));
+            is_named || is_tools || is_files || mcp.iter().any(|server| server.route == **route)
         }) {
             example_socket(&self.common.root, route)
                 .map_err(|problem| source.error_at(&["agent", "root"], problem))?;
@@ -278,7 +302,19 @@ impl Builder<'_> {
         };
         let env = section.env;
         let common = self.common.clone();
-        Ok(AgentSettings { title, command, providers, routes, mcp, mcp_by_stdio, env, read, ..common })
+        Ok(AgentSettings {
+            title,
+            command,
+            providers,
+            routes,
+            mcp,
+            mcp_by_stdio,
+            tools,
+            files,
+            env,
+            read,
+            ..common
+        })
     }
 
     /// Returns the MCP servers of checked names, each once.

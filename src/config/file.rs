@@ -3,7 +3,7 @@
 //! Every key is optional here. The builders of the settings report a missing one. An unknown key is
 //! an error, and its suggestions come from the fields below, so a new key needs nothing else here.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, marker::PhantomData, path::PathBuf, time::Duration};
 
 use serde::{
     Deserialize, Deserializer,
@@ -230,6 +230,9 @@ pub(super) struct AgentSection {
     pub(super) default: Option<String>,
     pub(super) mcp: Option<Vec<String>>,
     pub(super) mcp_transport: Option<String>,
+    #[serde(deserialize_with = "tools")]
+    pub(super) tools: Option<BTreeMap<String, ToolSection>>,
+    pub(super) files: BTreeMap<String, FileEntry>,
 }
 
 /// A table `[agents.NAME]`.
@@ -243,6 +246,39 @@ pub(super) struct NamedAgentSection {
     pub(super) read: Vec<PathBuf>,
     pub(super) mcp: Option<Vec<String>>,
     pub(super) mcp_transport: Option<String>,
+    #[serde(deserialize_with = "tools")]
+    pub(super) tools: Option<BTreeMap<String, ToolSection>>,
+    pub(super) files: BTreeMap<String, FileEntry>,
+}
+
+/// A tool of an agent.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ToolSection {
+    pub(super) provider: Option<String>,
+    pub(super) way: Option<String>,
+    pub(super) route: Option<String>,
+    pub(super) base_url: Option<String>,
+    pub(super) model: Option<String>,
+}
+
+/// A file of an agent.
+#[derive(Clone, Debug)]
+pub(super) enum FileEntry {
+    /// Its text.
+    Text(String),
+    /// A built-in template.
+    Template(FileSection),
+}
+
+/// A file of an agent with a built-in template.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FileSection {
+    pub(super) template: Option<String>,
+    pub(super) provider: Option<String>,
+    pub(super) base_url: Option<String>,
+    pub(super) read_once: bool,
 }
 
 /// The encoding of a request's parameters.
@@ -354,6 +390,66 @@ impl<'de> Deserialize<'de> for DiscordId {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let expected = "a Discord id: a number of up to 20 digits, with or without quotes";
         from.deserialize_any(NumberOrText { expected, parse: |text: &str| text.parse().ok().map(Self) })
+    }
+}
+
+/// Reads tools. Each one is the name of a provider, or a table with it.
+fn tools<'de, D: Deserializer<'de>>(from: D) -> Result<Option<BTreeMap<String, ToolSection>>, D::Error> {
+    struct Entry(ToolSection);
+    impl<'de> Deserialize<'de> for Entry {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            let expected = "a provider, or a table as in { provider = \"codex\", way = \"file\" }";
+            Ok(Self(match from.deserialize_any(VisitTextOrTable::new(expected))? {
+                TextOrTable::Text(provider) => ToolSection { provider: Some(provider), ..Default::default() },
+                TextOrTable::Table(section) => section,
+            }))
+        }
+    }
+    let entries = BTreeMap::<String, Entry>::deserialize(from)?;
+    Ok(Some(entries.into_iter().map(|(name, Entry(section))| (name, section)).collect()))
+}
+
+impl<'de> Deserialize<'de> for FileEntry {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let expected = "a text, or a table as in { template = \"codex-auth\", provider = \"codex\" }";
+        Ok(match from.deserialize_any(VisitTextOrTable::new(expected))? {
+            TextOrTable::Text(text) => Self::Text(text),
+            TextOrTable::Table(section) => Self::Template(section),
+        })
+    }
+}
+
+/// A text or a table.
+enum TextOrTable<T> {
+    Text(String),
+    Table(T),
+}
+
+/// Visits a text or a table.
+struct VisitTextOrTable<T> {
+    expected: &'static str,
+    table: PhantomData<T>,
+}
+
+impl<T> VisitTextOrTable<T> {
+    fn new(expected: &'static str) -> Self {
+        Self { expected, table: PhantomData }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for VisitTextOrTable<T> {
+    type Value = TextOrTable<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(TextOrTable::Text(text.to_owned()))
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(de::value::MapAccessDeserializer::new(map)).map(TextOrTable::Table)
     }
 }
 

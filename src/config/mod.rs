@@ -41,6 +41,7 @@ mod provider;
 mod public;
 mod secret;
 mod source;
+mod tools;
 mod trust;
 mod upstream_presets;
 mod variables;

@@ -4,6 +4,7 @@ mod agents;
 mod inject;
 mod operators;
 mod public;
+mod tools;
 
 use futures_util::FutureExt as _;
 

@@ -13,10 +13,13 @@
 //! - A hook ends within its limits, with all processes of its group (`hooks::run`). At the end of this process
 //!   the waiting ones still run, for at most 30 s.
 
+mod hook;
 mod notice;
 mod run;
 
-use std::{collections::BTreeMap, ffi::OsStr, fmt, io, path::PathBuf, sync::Arc, time::Duration};
+pub use hook::Hook;
+
+use std::{collections::BTreeMap, ffi::OsStr, io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{
@@ -43,44 +46,6 @@ const AT_ONCE: usize = 4;
 const WAITING: usize = 64;
 /// How long the hooks of the last events may take at the end of the process.
 const FINISH_WITHIN: Duration = Duration::from_secs(30);
-
-/// An event that can have a hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Hook {
-    /// The provider has ended a session.
-    Ended,
-    /// The provider refuses a session for hours without a verdict.
-    Stuck,
-    /// A session that had ended or was stuck works again.
-    Recovered,
-    /// A user has signed in.
-    SignedIn,
-    /// A server's login is another one, or gone.
-    SharedLoginChanged,
-}
-
-impl Hook {
-    /// All events, in the order of the documentation.
-    pub const ALL: [Self; 5] =
-        [Self::Ended, Self::Stuck, Self::Recovered, Self::SignedIn, Self::SharedLoginChanged];
-
-    /// The name in `[hooks]` and in the JSON object.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ended => "ended",
-            Self::Stuck => "stuck",
-            Self::Recovered => "recovered",
-            Self::SignedIn => "signed_in",
-            Self::SharedLoginChanged => "shared_login_changed",
-        }
-    }
-}
-
-impl fmt::Display for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// The commands: a program and its arguments for each event that has a hook.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Hook;
+use super::hook::Hook;
 use crate::{
     broker::{Broker, Event, SignedIn},
     ids::{Principal, Tenant},
@@ -95,6 +95,7 @@ pub(super) async fn of(broker: &Broker, event: Event) -> Vec<Notice> {
         | Event::SignInConcluded(_)
         | Event::Lapsed(_)
         | Event::Reported(_)
+        | Event::Denied(_)
         | Event::SaveFailed(_) => Vec::new(),
     }
 }

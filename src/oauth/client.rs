@@ -15,7 +15,7 @@ use std::{
 #[cfg(feature = "test-util")]
 use futures_util::future::BoxFuture;
 use http::{
-    Request, Uri,
+    Request, StatusCode, Uri,
     header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, HeaderValue, USER_AGENT},
 };
 use http_body_util::Full;
@@ -222,6 +222,21 @@ impl Client {
             Attempt::Answered(answer) => Some(answer),
             Attempt::NotSent(_) | Attempt::Unanswered(_) => None,
         }
+    }
+
+    /// Sends one request of [`Client::try_token`], and returns the status of its answer. Reads no
+    /// body.
+    pub(super) async fn status_of(&self, mut request: Request<Vec<u8>>) -> Option<StatusCode> {
+        let reach = request.extensions_mut().remove::<Reach>();
+        let (url, trust, request) = prepared(request)?;
+        let opened = match &reach {
+            Some(reach) => self.outward.open_within(&url, &trust, reach).await,
+            None => self.outward.open(&url, &trust).await,
+        };
+        let stream = opened.inspect_err(|cause| tracing::debug!(%cause, "a token was not probed")).ok()?;
+        let (mut sender, connection) = http1_connection().handshake(TokioIo::new(stream)).await.ok()?;
+        let response = while_driven(sender.send_request(request), connection).await.ok()?;
+        Some(response.status())
     }
 
     async fn attempt(&self, request: TokenRequest) -> Attempt<Answer> {

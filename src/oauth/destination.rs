@@ -77,13 +77,7 @@ impl Provider {
     /// # Errors
     /// See [`Withheld`]. Nothing may be sent.
     pub fn destination(&self, bound: &Binding, endpoint: Endpoint) -> Result<&Url, Withheld> {
-        if !self.issued(bound) {
-            let shown = |token_endpoint: &str, client: &str| format!("{token_endpoint} for client {client}");
-            return Err(Withheld::Changed {
-                was: shown(&bound.token_endpoint, &bound.client_id),
-                now: shown(self.token_endpoint.as_str(), &self.client_id),
-            });
-        }
+        self.check_issued(bound)?;
         let (was, now) = match endpoint {
             Endpoint::Token => return Ok(self.published_earlier(bound).unwrap_or(&self.token_endpoint)),
             Endpoint::Revocation => (&bound.revocation_endpoint, &self.revocation_endpoint),
@@ -100,6 +94,21 @@ impl Provider {
             }
             None => Err(Withheld::Unbound { endpoint, now: now.to_string() }),
         }
+    }
+
+    /// Checks that the configured client issued a grant with this binding.
+    ///
+    /// # Errors
+    /// [`Withheld::Changed`].
+    pub(super) fn check_issued(&self, bound: &Binding) -> Result<(), Withheld> {
+        if self.issued(bound) {
+            return Ok(());
+        }
+        let shown = |token_endpoint: &str, client: &str| format!("{token_endpoint} for client {client}");
+        Err(Withheld::Changed {
+            was: shown(&bound.token_endpoint, &bound.client_id),
+            now: shown(self.token_endpoint.as_str(), &self.client_id),
+        })
     }
 
     /// Whether the configured client issued a grant with this binding, at its present or at an

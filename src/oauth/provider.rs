@@ -40,7 +40,7 @@ pub struct Provider {
     pub(super) revocation_endpoint: Option<Url>,
     pub(super) userinfo_endpoint: Option<Url>,
     pub(super) account_id_claim: Option<Vec<String>>,
-    probe_endpoint: Option<Url>,
+    pub(super) probe_endpoint: Option<Url>,
     pub(super) jwks_uri: Option<Url>,
     pub(super) id_token_issuer: Option<String>,
     pub(super) device_authorization_endpoint: Option<Url>,

@@ -17,6 +17,7 @@ pub mod journal;
 mod limits;
 mod login_end;
 mod polling;
+mod probe;
 mod questions;
 mod record;
 mod scopes;
@@ -36,6 +37,7 @@ pub use limits::{
 };
 pub use login_end::{LONGEST_NOTICE, LoginEnds, LoginLimits};
 pub use polling::{GrantKind, NoGrantKind, Polling};
+pub use probe::LastProbe;
 pub use record::{
     Binding, BrowserReturn, Entry, Grant, Pending, RefreshTarget, Revision, Session, Unconfirmed,
 };

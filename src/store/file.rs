@@ -21,10 +21,11 @@ use super::{
 };
 use crate::{
     ids::{Tenant, UnixTime},
-    session::{Change, Changed, Entry, RegisteredClient, Session},
+    session::{Change, Changed, Entry, LastProbe, RegisteredClient, Session},
     sys::{
         clock::Clock,
         disk::{Disk, RealDisk},
+        files,
         lock::{Lock, Mode},
         lock_holder::LockHolder,
     },
@@ -253,6 +254,30 @@ impl Store for FileStore {
 
     async fn check_locks(&self) -> Result<(), StoreError> {
         self.run(|store_file| store_file.location.check_global_lock()).await
+    }
+
+    async fn last_probe(&self, tenant: &Tenant) -> Option<LastProbe> {
+        let of = tenant.clone();
+        let read = self.run(move |store_file| {
+            let path = store_file.location.locate()?.probe(&of);
+            let text = files::first_line(&path).map_err(failed("cannot read", &path))?;
+            Ok(text.as_deref().and_then(LastProbe::parse))
+        });
+        read.await.ok().flatten()
+    }
+
+    async fn keep_probe(&self, tenant: &Tenant, probe: LastProbe) {
+        let of = tenant.clone();
+        let written = self.run(move |store_file| {
+            let paths = store_file.location.locate()?;
+            store_file.location.check_folder(&paths.folder)?;
+            store_file.location.make_folder(&paths.tenant_locks())?;
+            let path = paths.probe(&of);
+            files::write_private(&path, probe.text().as_bytes()).map_err(failed("cannot write", &path))
+        });
+        if let Err(error) = written.await {
+            tracing::debug!(%tenant, %error, "a probe could not be kept");
+        }
     }
 
     fn location(&self) -> String {

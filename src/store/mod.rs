@@ -46,7 +46,7 @@ use async_trait::async_trait;
 
 use crate::{
     ids::{Tenant, UnixTime},
-    session::{self, Change, Changed, Entry, RegisteredClient},
+    session::{self, Change, Changed, Entry, LastProbe, RegisteredClient},
     sys::lock_holder::LockHolder,
 };
 
@@ -133,6 +133,13 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// If the lock's file cannot be opened or locked, or a stopped process holds it.
     async fn check_locks(&self) -> Result<(), StoreError>;
+
+    /// Returns the last probe of the tenant's access token, if there is one.
+    async fn last_probe(&self, tenant: &Tenant) -> Option<LastProbe>;
+
+    /// Keeps a probe for other processes. It is of use for seconds, so it is not durable, and a failure
+    /// is ignored.
+    async fn keep_probe(&self, tenant: &Tenant, probe: LastProbe);
 
     /// Returns the path of the store, for messages.
     fn location(&self) -> String;

@@ -79,6 +79,11 @@ impl Paths {
         self.tenant_locks().join(tenant.file_name() + UNREAD_END)
     }
 
+    /// `auth.json.refresh/<tenant>.probe`: the last probe of the tenant's access token.
+    pub(super) fn probe(&self, tenant: &Tenant) -> PathBuf {
+        self.tenant_locks().join(tenant.file_name() + ".probe")
+    }
+
     /// A new name for a temp file.
     pub(super) fn temp(&self) -> PathBuf {
         let mut name = self.temp_start();

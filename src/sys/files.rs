@@ -141,6 +141,18 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
+/// Writes a file that its owner alone can read, in place and not durably. A reader may see a part of it.
+/// Does not follow a symlink.
+///
+/// # Errors
+/// The system's.
+#[expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(PRIVATE_FILE).custom_flags(libc::O_NOFOLLOW);
+    options.open(path)?.write_all(bytes)
+}
+
 /// Replaces a file as a whole, durably and readable by its owner alone: temp file in the same
 /// folder, fsync, rename, fsync of the folder. After an error the old file is as it was.
 ///

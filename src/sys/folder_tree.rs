@@ -27,7 +27,7 @@ const MAX_COUNTED: usize = 10_000;
 /// How many batches one removal takes at most. A process that still writes cannot hold it for ever.
 const MAX_BATCHES: usize = 100_000;
 
-const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+pub(super) const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The entries of a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -122,7 +122,7 @@ fn empty_into(top: &OwnedFd, name: &CString, moved: &mut Moved) -> io::Result<()
 }
 
 /// Opens a folder, and gives its owner all rights to it first.
-fn open_closed<P: rustix::path::Arg + Copy>(
+pub(super) fn open_closed<P: rustix::path::Arg + Copy>(
     parent: impl std::os::fd::AsFd + Copy,
     name: P,
 ) -> io::Result<OwnedFd> {

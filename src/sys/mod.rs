@@ -2,6 +2,7 @@
 //! processes, and only this module has `unsafe`.
 
 pub mod ancestry;
+pub mod below;
 pub mod browser;
 #[cfg(target_os = "linux")]
 pub mod cgroup;
@@ -19,10 +20,12 @@ pub mod filesystem;
 mod flock;
 pub mod folder_tree;
 pub mod folder_watch;
+pub mod foreground;
 pub mod lock;
 pub mod lock_holder;
 #[cfg(target_os = "linux")]
 mod orphans;
+pub mod private_tree;
 pub mod process;
 pub mod random;
 pub mod sandbox;

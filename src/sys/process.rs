@@ -384,6 +384,7 @@ type Known = ();
 
 /// Starts another child than those of [`spawn`]. While the second value lives, the child is not taken
 /// for an orphan, which the end of any worker would kill.
+#[expect(clippy::disallowed_methods, reason = "sys/ is where processes are started")]
 pub(super) fn spawn_known(
     command: &mut tokio::process::Command,
 ) -> io::Result<(tokio::process::Child, Known)> {

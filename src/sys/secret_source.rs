@@ -94,7 +94,6 @@ impl SecretCommand {
     ///
     /// # Errors
     /// The failure of the command.
-    #[expect(clippy::disallowed_methods, reason = "sys/ is where processes are started")]
     pub async fn run(&self) -> Result<Secret, NoSecret> {
         let program = self.argv[0].clone();
         let failed = |problem: String| NoSecret::Command { program: program.clone(), problem };

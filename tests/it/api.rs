@@ -84,6 +84,7 @@ impl Rig {
         let settings = ProviderSettings {
             authorization_endpoint: server.authorization_endpoint(),
             token_endpoint: server.token_endpoint(),
+            probe_endpoint: Some(server.userinfo_endpoint()),
             client_id: authserver::CLIENT_ID.into(),
             redirect_uri: authserver::PASTE_REDIRECT_URI.into(),
             scopes: vec!["openid".into(), "offline_access".into()],
@@ -237,6 +238,26 @@ async fn a_token_request_without_a_live_capability_is_unauthorized() {
 }
 
 #[tokio::test]
+async fn a_probed_token_that_the_provider_refuses_is_replaced_for_a_worker() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    let worker = rig.worker(1, ALICE, None);
+    let first = rig.get("/v1/token/acme?probe=1", Some(&worker)).await;
+    assert_eq!(first.status, 200, "{first:?}");
+    rig.server.advance(std::time::Duration::from_secs(100 * 3600));
+    rig.clock.advance(3);
+    let token = |answer: &Answer| answer.body["access_token"].clone();
+    assert_eq!(token(&rig.get("/v1/token/acme?probe=0", Some(&worker)).await), token(&first));
+    let probes = (0..8).map(|_| rig.get("/v1/token/acme?min_ttl=60&probe=1", Some(&worker)));
+    for answer in futures_util::future::join_all(probes).await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_ne!(token(&answer), token(&first));
+    }
+    assert_eq!(rig.server.events().of("alice").refreshes, 1);
+    assert_problem(&rig.get("/v1/token/acme?probe=yes", Some(&worker)).await, 400, "invalid_request");
+}
+
+#[tokio::test]
 async fn a_disallowed_provider_looks_the_same_as_a_missing_one() {
     let rig = Rig::start().await;
     let worker = rig.worker(1, ALICE, None);
@@ -291,12 +312,13 @@ async fn a_workers_environment_gets_tokens_by_the_same_rule() {
     };
     let acme = "acme".parse().unwrap();
     let token = tokens.token(&holder(ALICE, &["acme"]), &acme).await.unwrap();
-    assert_eq!(Scrubber::of_process().clean(token.expose()), "[secret removed]");
+    assert_eq!(Scrubber::of_process().clean(token.access_token.expose()), "[secret removed]");
+    assert_eq!(token.expires_at, NOW + 3600);
     for (holder, reason) in
         [(holder(ALICE, &["other"]), "agent.providers"), (holder(BOB, &["acme"]), "acme/user:804")]
     {
         let error = tokens.token(&holder, &acme).await.unwrap_err();
-        assert!(error.contains(reason), "{error}");
+        assert!(error.is_final && error.reason.contains(reason), "{error:?}");
     }
 }
 

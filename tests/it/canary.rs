@@ -25,8 +25,9 @@ const ENVIRONMENT: [(&str, &str); 3] =
     [("THREADKEY_LOG", "trace"), ("DISCORD_TOKEN", DISCORD_TOKEN), ("ACME_SECRET", CLIENT_SECRET)];
 const MADE_UP_CODE: &str = "canary-code-c0ffee00d15ea5e";
 
-/// An agent with secrets in its environment that handles them carelessly.
+/// An agent with secrets in its environment and a file that handles them carelessly.
 const CARELESS: &str = r#"
+export TOKEN="$(cut -d'"' -f2 "$HOME/token.json")"
 printf %s "$THREADKEY_CAPABILITY" > capability
 case "$line" in
   *reveal*)
@@ -39,11 +40,13 @@ case "$line" in
 esac"#;
 
 fn careless_agent() -> String {
-    let script =
-        format!("[ -e \"$HOME/die\" ] && {{ env >&2; exit 1; }}\n{}", super::workers::script(CARELESS));
+    let script = format!(
+        "export TOKEN=\"$(cut -d'\"' -f2 \"$HOME/token.json\")\"\n[ -e \"$HOME/die\" ] && {{ env >&2; exit 1; }}\n{}",
+        super::workers::script(CARELESS)
+    );
     format!(
         "[agent]\ncommand = [\"/bin/sh\", \"-c\", {script:?}]\nproviders = [\"acme\"]\nroot = \"workers\"\n\n\
-         [agent.env]\nTOKEN = \"{{token:acme}}\"\n"
+         [agent.files]\n\"token.json\" = '\"{{token:acme}}\"'\n"
     )
 }
 

@@ -55,6 +55,13 @@ fn with_session(expires_in: i64, more: Value) -> Home {
     home
 }
 
+/// Creates a home with a fresh session of `acme/local`, and with this in the configuration too.
+pub(crate) fn with_session_and(config: &str) -> Home {
+    let home = with_session(FRESH, json!({}));
+    home.configure(&format!("{ACME}{config}"));
+    home
+}
+
 fn store_path(home: &Home) -> std::path::PathBuf {
     home.path().join("state/auth.json")
 }

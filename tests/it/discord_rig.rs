@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use threadkey::{
-    agent::{AgentSettings, Agents, Capabilities, Holder, Isolation, TokenSource, WorkerLimits, Workers},
+    agent::{
+        AgentSettings, Agents, Capabilities, Holder, Isolation, TokenChanges, TokenRefusal, TokenSource,
+        WorkerLimits, Workers,
+    },
     broker::Broker,
     discord::{self, BotDeps, Conversations, DiscordError, DiscordSettings, Rights, SignInQuestions},
     ids::{AgentName, ProviderId, Snowflake},
@@ -13,6 +16,7 @@ use threadkey::{
     secret::{AccessToken, Scrubber, Secret},
     store::{FileStore, FileStoreOptions},
     sys::clock::Clock,
+    tools::{NO_END, TokenValues},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -262,8 +266,26 @@ struct Tokens;
 
 #[async_trait::async_trait]
 impl TokenSource for Tokens {
-    async fn token(&self, _: &Holder, _: &ProviderId) -> Result<AccessToken, String> {
-        Ok(AccessToken::new(LIVE_TOKEN))
+    async fn token(&self, _: &Holder, _: &ProviderId) -> Result<TokenValues, TokenRefusal> {
+        let (access_token, expires_at) = (AccessToken::new(LIVE_TOKEN), NO_END);
+        Ok(TokenValues { access_token, expires_at, account: None, scope: None, id_token: None })
+    }
+
+    fn changes(&self) -> Box<dyn TokenChanges> {
+        Box::new(NoChanges)
+    }
+
+    fn now(&self) -> i64 {
+        1_795_358_672
+    }
+}
+
+struct NoChanges;
+
+#[async_trait::async_trait]
+impl TokenChanges for NoChanges {
+    async fn next(&mut self) {
+        std::future::pending().await
     }
 }
 
@@ -278,6 +300,8 @@ fn workers(folder: &std::path::Path, command: Vec<String>, providers: &[&str], n
         routes: Vec::new(),
         mcp: Vec::new(),
         mcp_by_stdio: false,
+        tools: Vec::new(),
+        files: Vec::new(),
         env: BTreeMap::new(),
         root: folder.join("agents"),
         socket: folder.join("socket"),

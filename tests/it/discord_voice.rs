@@ -191,6 +191,7 @@ async fn the_answer_to_a_sign_in_is_never_forwarded_to_an_agent() {
 
 /// Writes its token to the log in several forms, and tries to forge a line.
 const LEAKING: &str = r#"
+TOKEN=$(cut -d'"' -f2 "$HOME/token.json")
 printf '%s\n' "$TOKEN" "x${TOKEN}x" "$(printf %s "user:$TOKEN" | base64 -w 0)" >&2
 printf 'x\r2026-11-27T07:00:00.000000Z ERROR threadkey: forged\033[2K\302\233\n' >&2
 printf '2026-11-27T07:00:00.000000Z ERROR threadkey: forged too\n' >&2
@@ -202,7 +203,7 @@ async fn a_live_token_of_any_characters_reaches_neither_the_log_nor_discord() {
     let server = authserver().await;
     let script = crate::workers::script(LEAKING);
     let agent = format!(
-        "[agent]\ncommand = [\"/bin/sh\", \"-c\", {script:?}]\nproviders = [\"acme\"]\nroot = \"workers\"\n\n[agent.env]\nTOKEN = \"{{token:acme}}\"\n"
+        "[agent]\ncommand = [\"/bin/sh\", \"-c\", {script:?}]\nproviders = [\"acme\"]\nroot = \"workers\"\n\n[agent.files]\n\"token.json\" = '\"{{token:acme}}\"'\n"
     );
     let team = Team::new(&server.config_toml("acme"), &agent).await;
     let bot = team.run_with(&[("THREADKEY_LOG", "debug")]).await;

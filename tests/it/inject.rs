@@ -14,10 +14,12 @@ mod rights;
 mod upstream;
 mod worker;
 
+pub(crate) use git::GitServer;
+
 use std::{collections::BTreeMap, io, time::Duration};
 
 use threadkey::{
-    agent::{Conversation, Holder, InjectAccess, InjectPorts as _, InjectWorker},
+    agent::{Conversation, Holder, InjectAccess, InjectPorts as _, InjectWorker, Served},
     api::{Credential, InjectRoute, InjectServer, RouteHeaders},
     broker::{WithoutBot, WorkerTokens},
     ids::{ConversationId, Principal, RouteName, Snowflake},
@@ -102,7 +104,7 @@ impl Rig {
         let sockets: BTreeMap<_, _> = [(name("acme"), self.folder.path().join(id.to_string()))].into();
         self.server
             .open(InjectWorker {
-                holder,
+                serves: Served::Worker(holder),
                 voided,
                 sockets,
                 open: [].into(),

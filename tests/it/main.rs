@@ -52,6 +52,8 @@ mod keepalive;
 mod login;
 mod login_terminal;
 mod lookalike;
+#[cfg(target_os = "linux")]
+mod many_connections;
 mod mcp;
 mod model;
 mod network;
@@ -78,4 +80,6 @@ mod storm;
 #[cfg(target_os = "linux")]
 mod suspended;
 mod team;
+mod terminal;
+mod tool_files;
 mod workers;

@@ -198,8 +198,8 @@ async fn starts(team: &Team, more: &[(&str, &str)]) -> (Running, String) {
 #[tokio::test]
 async fn a_configuration_without_lists_starts_closed_and_names_the_line_to_add() {
     let server = authserver().await;
-    let agent = scripted_agent(r#"say "$FILLED"; done_with end_turn"#)
-        + "\n[agent.env]\nFILLED = \"user {user}\"\nTOKEN = \"{token:acme}\"\n";
+    let agent = scripted_agent(r#"test -s "$HOME/token.json" && say "$FILLED"; done_with end_turn"#)
+        + "\n[agent.env]\nFILLED = \"user {user}\"\n\n[agent.files]\n\"token.json\" = '\"{token:acme}\"'\n";
     let closed = |_: &_, _: &_| String::new();
     let team = Team::with_rights(&server.config_toml("acme"), &agent, Options::default(), closed).await;
     team.discord.owned_by(&team.alice);

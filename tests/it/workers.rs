@@ -14,6 +14,7 @@ mod hostile;
 mod isolation;
 mod life;
 mod npm_agent;
+mod tool_files;
 
 use std::{
     collections::BTreeMap,
@@ -25,16 +26,20 @@ use std::{
 use threadkey::{
     agent::{
         AgentSettings, Capabilities, Conversation, FolderNames, Holder, Isolation, McpServer, PromptError,
-        TokenSource, Update, WorkerLimits, Workers,
+        TokenChanges, TokenRefusal, TokenSource, Update, WorkerLimits, Workers,
     },
     discord::Conversations,
     ids::{ConversationId, ProviderId, Snowflake},
     secret::AccessToken,
+    tools::{NO_END, TokenValues},
 };
 use tokio::{sync::mpsc, time::timeout};
 
 /// The limit of every wait. A test that reaches it fails.
 const WAIT: Duration = Duration::from_secs(30);
+
+/// The time of all these workers.
+const NOW: i64 = 1_795_358_672;
 
 /// The canary that the token source hands out.
 const TOKEN: &str = "canary-access-token";
@@ -43,8 +48,26 @@ struct Tokens;
 
 #[async_trait::async_trait]
 impl TokenSource for Tokens {
-    async fn token(&self, _: &Holder, _: &ProviderId) -> Result<AccessToken, String> {
-        Ok(AccessToken::new(TOKEN))
+    async fn token(&self, _: &Holder, _: &ProviderId) -> Result<TokenValues, TokenRefusal> {
+        let (access_token, expires_at) = (AccessToken::new(TOKEN), NO_END);
+        Ok(TokenValues { access_token, expires_at, account: None, scope: None, id_token: None })
+    }
+
+    fn changes(&self) -> Box<dyn TokenChanges> {
+        Box::new(NoChanges)
+    }
+
+    fn now(&self) -> i64 {
+        NOW
+    }
+}
+
+struct NoChanges;
+
+#[async_trait::async_trait]
+impl TokenChanges for NoChanges {
+    async fn next(&mut self) {
+        std::future::pending().await
     }
 }
 
@@ -116,6 +139,8 @@ fn settings(folder: &Path, command: &[&str]) -> AgentSettings {
         routes: Vec::new(),
         mcp: Vec::new(),
         mcp_by_stdio: false,
+        tools: Vec::new(),
+        files: Vec::new(),
         env: BTreeMap::new(),
         root: folder.join("agents"),
         socket: folder.join("socket"),

@@ -1,10 +1,12 @@
-//! The library against the real token API, and its transport against a real MCP server.
+//! The library against the real token API, its transport against a real MCP server, and its
+//! middleware for reqwest.
 
 #![allow(unreachable_pub, reason = "a module of the root package's tests is used here too")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod api;
 mod mcp;
+mod middleware;
 #[path = "../../../tests/support/npm.rs"]
 mod npm;
 mod program;

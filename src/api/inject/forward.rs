@@ -58,7 +58,7 @@ impl Forwarding<'_> {
                 "a secret of the injecting proxy is in the URL or a header that would be forwarded: send it as a credential alone",
             ));
         }
-        let entitlement = worker.tokens.entitlement(&worker.holder, &route.provider).await?;
+        let entitlement = worker.tokens.entitlement_of(&worker.serves, &route.provider).await?;
         let lease = entitlement.token(DEFAULT_MIN_TTL).await?;
         let grant = entitlement.grant().await?;
         let right = worker.grants.begin(grant.clone());
@@ -95,7 +95,7 @@ impl Forwarding<'_> {
     ) -> Result<Response<Incoming>, Problem> {
         let answer = self.send(head, lease, body.first(), body).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
-            return self.replay(worker, entitlement, head, lease, body, answer).await;
+            return Box::pin(self.replay(worker, entitlement, head, lease, body, answer)).await;
         }
         Ok(answer)
     }
@@ -184,11 +184,11 @@ impl Forwarding<'_> {
         answer: Response<Incoming>,
     ) -> Result<Response<Incoming>, Problem> {
         let Some(attempt) = body.again() else {
-            let (tokens, holder) = (worker.tokens.clone(), worker.holder.clone());
+            let (tokens, serves) = (worker.tokens.clone(), worker.serves.clone());
             let (provider, token) = (self.upstream.route.provider.clone(), lease.access_token.clone());
             tokio::spawn(async move {
                 let reported = async {
-                    tokens.entitlement(&holder, &provider).await?.rejected_by_upstream(&token).await
+                    tokens.entitlement_of(&serves, &provider).await?.rejected_by_upstream(&token).await
                 };
                 if let Err(error) = reported.await {
                     tracing::debug!(%error, "a rejected token has no successor yet");
@@ -242,11 +242,11 @@ fn report_scope(worker: &ServedWorker, entitlement: &Entitlement<'_>, answer: &R
     if !challenges.iter().any(|challenge| challenge.contains("insufficient_scope")) {
         return;
     }
-    let (tokens, holder) = (worker.tokens.clone(), worker.holder.clone());
+    let (tokens, serves) = (worker.tokens.clone(), worker.serves.clone());
     let provider = entitlement.tenant().provider.clone();
     tokio::spawn(async move {
         let report = async {
-            let entitlement = tokens.entitlement(&holder, &provider).await?;
+            let entitlement = tokens.entitlement_of(&serves, &provider).await?;
             entitlement.insufficient_scope(&challenges).await
         };
         let reported: Result<_, WorkerTokenError> = report.await;

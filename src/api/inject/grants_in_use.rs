@@ -24,17 +24,17 @@ use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
-    agent::Holder,
+    agent::Served,
     broker::{GrantInUse, TokenError, WorkerTokenError, WorkerTokens},
 };
 
 /// How often the rights behind open requests are checked without a change of the store.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 
-/// The grants that one worker's requests use at the moment.
+/// The grants that the requests of one port use at the moment.
 pub(super) struct GrantsInUse {
     tokens: WorkerTokens,
-    holder: Holder,
+    serves: Served,
     /// One entry for each grant, which lives as long as a request that uses it.
     in_use: Mutex<Vec<(GrantInUse, Weak<CancellationToken>)>>,
     begun: Notify,
@@ -67,8 +67,8 @@ pub(super) enum AnswerError {
 // === impl GrantsInUse ===
 
 impl GrantsInUse {
-    pub(super) fn new(tokens: WorkerTokens, holder: Holder) -> Self {
-        Self { tokens, holder, in_use: Mutex::default(), begun: Notify::new() }
+    pub(super) fn new(tokens: WorkerTokens, serves: Served) -> Self {
+        Self { tokens, serves, in_use: Mutex::default(), begun: Notify::new() }
     }
 
     /// Registers a request, until its right is dropped.
@@ -109,7 +109,7 @@ impl GrantsInUse {
 
     /// Returns the reason why a right has ended.
     pub(super) async fn reason(&self, grant: &GrantInUse) -> WorkerTokenError {
-        match self.tokens.check_grant(&self.holder, grant).await {
+        match self.tokens.check_grant(&self.serves, grant).await {
             Err(error) => error,
             // It was given back in this moment.
             Ok(()) => WorkerTokenError::NotEntitled,
@@ -117,7 +117,7 @@ impl GrantsInUse {
     }
 
     async fn is_lost(&self, grant: &GrantInUse) -> bool {
-        match self.tokens.check_grant(&self.holder, grant).await {
+        match self.tokens.check_grant(&self.serves, grant).await {
             Ok(()) => false,
             Err(WorkerTokenError::Token(TokenError::Store(error))) => {
                 tracing::debug!(%error, "the store cannot be read for the rights of open requests");

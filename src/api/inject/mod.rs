@@ -88,7 +88,7 @@ impl InjectServer {
 #[async_trait]
 impl InjectPorts for InjectServer {
     async fn open(&self, worker: InjectWorker) -> io::Result<InjectAccess> {
-        let InjectWorker { holder, voided, sockets, open, process } = worker;
+        let InjectWorker { serves, voided, sockets, open, process } = worker;
         let new_secret = || InjectSecret::new(random::token());
         let secret = new_secret();
         let routes: BTreeMap<_, _> = self.routes.keys().map(|name| (name.clone(), new_secret())).collect();
@@ -96,7 +96,7 @@ impl InjectPorts for InjectServer {
         let port = Arc::new(Port::new(
             self.routes.values().map(upstream).collect(),
             self.tokens.clone(),
-            (holder, process),
+            (serves, process),
             voided,
             self.shutdown.clone(),
             routes.iter().map(|(name, secret)| (secret, Some(name.clone()))).chain([(&secret, None)]),

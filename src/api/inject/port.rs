@@ -42,7 +42,7 @@ use super::{
     served_worker::ServedWorker,
 };
 use crate::{
-    agent::Holder,
+    agent::Served,
     api::{
         problem::Problem,
         shares::{Place, Pool},
@@ -149,17 +149,17 @@ impl Port {
     pub(super) fn new<'a>(
         upstreams: BTreeMap<RouteName, Upstream>,
         tokens: WorkerTokens,
-        (holder, process): (Holder, Arc<OnceLock<u32>>),
+        (serves, process): (Served, Arc<OnceLock<u32>>),
         voided: CancellationToken,
         shutdown: CancellationToken,
         secrets: impl Iterator<Item = (&'a InjectSecret, Option<RouteName>)>,
     ) -> Self {
-        let grants = GrantsInUse::new(tokens.clone(), holder.clone());
+        let grants = GrantsInUse::new(tokens.clone(), serves.clone());
         let scopes: Vec<_> = secrets.collect();
         let secrets = Secrets::new(scopes.iter().map(|(secret, _)| (*secret).clone()));
         Self {
             upstreams,
-            worker: ServedWorker { tokens, holder, grants, secrets, budget: Budget::new(), shutdown },
+            worker: ServedWorker { tokens, serves, grants, secrets, budget: Budget::new(), shutdown },
             secrets: scopes.into_iter().map(|(secret, route)| (secret.fingerprint(), route)).collect(),
             process,
             voided,

@@ -1,15 +1,15 @@
-//! The worker whose requests a port forwards.
+//! The worker, or the command in a terminal, whose requests a port forwards.
 
 use tokio_util::sync::CancellationToken;
 
 use super::{body::Budget, grants_in_use::GrantsInUse, presented::Secrets};
-use crate::{agent::Holder, broker::WorkerTokens};
+use crate::{agent::Served, broker::WorkerTokens};
 
-/// A worker, as its requests need it.
+/// A worker, or a command in a terminal, as its requests need it.
 pub(super) struct ServedWorker {
     pub(super) tokens: WorkerTokens,
-    /// Its rights.
-    pub(super) holder: Holder,
+    /// The party, with its rights.
+    pub(super) serves: Served,
     /// The grants that its requests use.
     pub(super) grants: GrantsInUse,
     /// Its secrets, which reach no upstream.

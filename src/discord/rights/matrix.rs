@@ -352,6 +352,8 @@ async fn start(stage: &Stage, lists: &str, folder: &std::path::Path) -> (BotHand
         routes: Vec::new(),
         mcp: Vec::new(),
         mcp_by_stdio: false,
+        tools: Vec::new(),
+        files: Vec::new(),
         env: BTreeMap::new(),
         root: folder.join("agents"),
         socket: folder.join("socket"),

@@ -15,14 +15,35 @@ use tokio::process::Command;
 use super::*;
 use crate::support::authserver::AuthServer;
 
-/// A server of the repositories in a folder, for live tokens alone.
-struct GitServer {
+/// A server of the repositories in a folder, for live tokens alone. It stops when this is dropped.
+pub(crate) struct GitServer(tokio::task::JoinHandle<()>);
+
+struct Repositories {
     folder: std::path::PathBuf,
     tokens: AuthServer,
 }
 
+impl GitServer {
+    /// Starts it on loopback, and returns its host and port.
+    pub(crate) async fn serve(folder: std::path::PathBuf, tokens: AuthServer) -> (Self, String) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let app = Router::new().fallback(backend).with_state(Arc::new(Repositories { folder, tokens }));
+        let serving = tokio::spawn(async move {
+            axum::serve(listener, app).await.expect("it serves until it is stopped");
+        });
+        (Self(serving), address)
+    }
+}
+
+impl Drop for GitServer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Runs `git http-backend` for a request (RFC 3875).
-async fn backend(State(server): State<Arc<GitServer>>, request: Request) -> Response {
+async fn backend(State(server): State<Arc<Repositories>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let header = |name: header::HeaderName| {
         parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
@@ -110,11 +131,7 @@ async fn git_clones_fetches_and_pushes_across_an_expiry_without_a_token() {
     let folder = rig.folder.path();
     git(folder, None, &["init", "-q", "--bare", "-b", "main", "remote.git"]).await;
     git(&folder.join("remote.git"), None, &["config", "http.receivepack", "true"]).await;
-    let server = GitServer { folder: folder.to_owned(), tokens: rig.api.server.clone() };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("it is bound");
-    let app = Router::new().fallback(backend).with_state(Arc::new(server));
-    let serving = tokio::spawn(async move { axum::serve(listener, app).await });
+    let (_serving, address) = GitServer::serve(folder.to_owned(), rig.api.server.clone()).await;
     let tokens = WorkerTokens::new(rig.api.broker.clone(), Arc::new(WithoutBot));
     let git_route = InjectRoute {
         credential: Credential::Basic("x-access-token".into()),
@@ -142,5 +159,4 @@ async fn git_clones_fetches_and_pushes_across_an_expiry_without_a_token() {
     ];
     assert_eq!(heads[0], heads[1]);
     git(&folder.join("two"), Some(&access), &["fetch", "-q"]).await;
-    serving.abort();
 }

@@ -22,6 +22,8 @@ fn workers(rig: &Rig, on_prompt: &str, env: &[(&str, &str)], mcp: Vec<McpServer>
         routes: vec![name("acme")],
         mcp,
         mcp_by_stdio: false,
+        tools: Vec::new(),
+        files: Vec::new(),
         env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         root: folder.join("agents"),
         socket: rig.api.socket.clone(),

@@ -210,7 +210,11 @@ async fn the_token_client_distinguishes_an_absent_bot_from_a_refusal() {
 
     let stand_ins = Shared::default();
     serve_tokens(socket, Arc::clone(&stand_ins));
-    let query = TokenQuery { min_ttl: Some(Duration::from_secs(60)), wait: Some(Duration::ZERO) };
+    let query = TokenQuery {
+        min_ttl: Some(Duration::from_secs(60)),
+        wait: Some(Duration::ZERO),
+        ..TokenQuery::default()
+    };
     let answer = client.token(&acme, query).await.expect("it is given");
     assert_eq!((answer.access_token, answer.generation), (Token::new("stale"), 1));
     let newer = client.rejected(&acme, &Token::new("stale")).await.expect("it is given");

@@ -1,0 +1,123 @@
+//! The memory of an idle `threadkey run`, of a kept connection, and of a client that waits.
+
+use std::{fs, path::Path, time::Duration};
+
+use threadkey_lookalike::discord::{Discord, Options};
+use tokio::{io::AsyncWriteExt as _, net::TcpListener, sync::mpsc};
+
+use crate::{
+    load::{self, Target},
+    place::{EXPIRED_PATH, Place, TOKEN_PATH, request},
+};
+
+/// The kept connections, and the clients that wait.
+const CLIENTS: u64 = 120;
+
+/// The resident memory of a process, in KiB.
+#[derive(Clone, Copy)]
+pub(crate) struct Resident {
+    /// All of it.
+    total: u64,
+    /// Without the pages of files.
+    own: u64,
+}
+
+impl Resident {
+    pub(crate) fn total_mb(self) -> f64 {
+        self.total as f64 * 1024.0 / 1e6
+    }
+}
+
+/// Reads the memory of a process.
+pub(crate) fn resident(pid: u32) -> Resident {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).expect("a number")
+    };
+    Resident { total: field("VmRSS:"), own: field("RssAnon:") }
+}
+
+pub(crate) async fn measure(threadkey: &Path) {
+    let options = Options::default();
+    let token = options.token.clone();
+    let discord = Discord::start(options).await;
+    let (endpoint, mut refreshes) = silent_provider().await;
+    let place = Place::new(&endpoint, "");
+    place.write("discord-token", &token);
+    let root = place.path("workers");
+    let config = fs::read_to_string(place.path("threadkey.toml")).expect("it is there");
+    let bot = format!(
+        "[discord]\ntoken_file = {:?}\napi_base = {:?}\nallow_everyone = true\n\n\
+         [agent]\ncommand = [{threadkey:?}, \"agent\"]\nproviders = [\"acme\"]\nroot = {root:?}\nisolation = \"none\"\n\n\
+         [inject.up]\nupstream = \"http://127.0.0.1:9/\"\nprovider = \"acme\"\n",
+        place.path("discord-token"),
+        discord.api_base(),
+    );
+    place.write("threadkey.toml", &format!("{config}{bot}"));
+    let run = place.start(threadkey, "run", None).await;
+    let pid = run.id().expect("it runs");
+    discord.bot_ready().await;
+    settle().await;
+    let idle = resident(pid);
+    println!(
+        "| memory of an idle `run` | {:.1} MB, {:.1} MB of it its own | | | ≤ 20 MB |",
+        idle.total_mb(),
+        idle.own as f64 * 1024.0 / 1e6
+    );
+    // The memory that the first requests need is not that of a connection.
+    let target = Target::Unix(place.socket());
+    for _ in 0..20 {
+        load::run(pid, &target, &request(TOKEN_PATH), 8, Duration::from_millis(50)).await;
+    }
+    settle().await;
+    let before = resident(pid);
+    let mut kept = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut stream = load::open(&target).await;
+        load::exchange(&mut stream, &request(TOKEN_PATH), &mut Vec::new()).await;
+        kept.push(stream);
+    }
+    let each = |more: Resident, less: Resident| (more.own.saturating_sub(less.own)) as f64 / CLIENTS as f64;
+    println!(
+        "| memory of a kept connection without a request | {:.1} KiB | | | |",
+        each(resident(pid), before)
+    );
+    drop(kept);
+    // One client starts the refresh, whose memory all of them share.
+    let mut first = load::open(&target).await;
+    first.write_all(&request(EXPIRED_PATH)).await.expect("it reads");
+    refreshes.recv().await.expect("a refresh");
+    settle().await;
+    let before = resident(pid);
+    let mut waiting = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut stream = load::open(&target).await;
+        stream.write_all(&request(EXPIRED_PATH)).await.expect("it reads");
+        waiting.push(stream);
+    }
+    settle().await;
+    println!(
+        "| memory of a client that waits for a refresh | {:.1} KiB | | | ≤ 16 KiB |",
+        each(resident(pid), before)
+    );
+}
+
+async fn settle() {
+    tokio::time::sleep(Duration::from_secs(3)).await;
+}
+
+/// A token endpoint that takes requests and answers none. The channel reports each one.
+async fn silent_provider() -> (String, mpsc::UnboundedReceiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}/token", listener.local_addr().expect("an address"));
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            open.push(stream);
+            let _ = sender.send(());
+        }
+    });
+    (endpoint, receiver)
+}
