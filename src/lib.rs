@@ -276,6 +276,8 @@
 //!   else](../../../adr/0051-operator-keys-are-scoped-and-the-tcp-listener-takes-nothing-else.md)
 //! - [52. Several agents, and MCP servers for
 //!   them](../../../adr/0052-several-agents-and-mcp-servers-for-them.md)
+//! - [53. Tokens of a sign-in that is gone are revoked from its
+//!   journal](../../../adr/0053-tokens-of-a-sign-in-that-is-gone-are-revoked-from-its-journal.md)
 //! - [54. Tools get a hook before a file, and never a refresh
 //!   token](../../../adr/0054-tools-get-a-hook-before-a-file-and-never-a-refresh-token.md)
 //! - [55. A hook tries its token first, and exec owns a

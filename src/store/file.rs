@@ -231,6 +231,10 @@ impl Store for FileStore {
         self.run(|store_file| unread::tenants(&store_file.location)).await
     }
 
+    async fn sign_in_journals(&self) -> Result<Vec<Tenant>, StoreError> {
+        self.run(|store_file| store_file.location.sign_in_journals()).await
+    }
+
     async fn wait_unlocked(&self, tenant: &Tenant) -> Result<(), StoreError> {
         let of = tenant.clone();
         match self.run(move |store_file| store_file.location.open_to_wait(&of)).await? {

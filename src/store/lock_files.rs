@@ -6,6 +6,7 @@
 //! of [`super::store_file`]; a tenant's lock has the same ([`super::locked_journal`]).
 
 use std::{
+    ffi::OsString,
     io,
     path::{Path, PathBuf},
 };
@@ -14,7 +15,7 @@ use super::{
     Purpose, StoreError,
     error::{failed, unsuitable},
     location::{Location, check_private},
-    paths::Paths,
+    paths::{Paths, tenant_of_sign_in},
 };
 use crate::{
     ids::Tenant,
@@ -93,6 +94,21 @@ impl Location {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("cannot open", &path)(error)),
         }
+    }
+
+    /// Returns the tenants whose sign-in lock file is not empty. Takes no lock.
+    pub(super) fn sign_in_journals(&self) -> Result<Vec<Tenant>, StoreError> {
+        let folder = self.locate()?.tenant_locks();
+        let names = match self.disk.list(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            names => names.map_err(failed("cannot read", &folder))?,
+        };
+        let is_written = |name: &OsString| {
+            let stat = self.disk.stat(&folder.join(name));
+            stat.is_ok_and(|stat| stat.is_file && stat.len > 0)
+        };
+        let tenant = |name: OsString| tenant_of_sign_in(&name).filter(|_| is_written(&name));
+        Ok(names.into_iter().filter_map(tenant).collect())
     }
 
     /// Opens the lock file of the one process that talks to Discord.

@@ -119,6 +119,11 @@ pub trait Store: Send + Sync + 'static {
     /// Returns the tenants that have an unread answer: a success of the provider that could not be
     /// read, kept because it may hold the only copy of a token.
     async fn unread(&self) -> Result<Vec<Tenant>, StoreError>;
+
+    /// Returns the tenants whose sign-in journal is not empty: an exchange is in progress, or its process
+    /// has died.
+    async fn sign_in_journals(&self) -> Result<Vec<Tenant>, StoreError>;
+
     /// Returns the process that holds the tenant's lock, or the stopped process that it waits for in
     /// turn. `None` if there is none, if it is this process, or if the system does not name it.
     async fn lock_holder(&self, tenant: &Tenant, purpose: Purpose) -> Option<LockHolder>;

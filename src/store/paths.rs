@@ -17,6 +17,9 @@ const MAX_DEPTH: u32 = 40;
 const TEMP_END: &str = ".tmp";
 const UNREAD_END: &str = ".unread";
 
+/// The end of the name of a sign-in lock file.
+const SIGN_IN_END: &str = ".signin.lock";
+
 /// The purpose of a tenant's lock. The two do not exclude each other: a sign-in never waits for a
 /// refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,7 +69,7 @@ impl Paths {
     pub(super) fn tenant_lock(&self, tenant: &Tenant, purpose: Purpose) -> PathBuf {
         let end = match purpose {
             Purpose::Refresh => ".lock",
-            Purpose::SignIn => ".signin.lock",
+            Purpose::SignIn => SIGN_IN_END,
         };
         self.tenant_locks().join(tenant.file_name() + end)
     }
@@ -119,6 +122,11 @@ pub(super) fn unread_temp(lock: &Path) -> PathBuf {
     path.push(UNREAD_END);
     path.push(TEMP_END);
     path.into()
+}
+
+/// The tenant of a sign-in lock file; `None` if `name` is not the name of one.
+pub(super) fn tenant_of_sign_in(name: &OsStr) -> Option<Tenant> {
+    Tenant::from_file_name(name.to_str()?.strip_suffix(SIGN_IN_END)?)
 }
 
 /// The tenant of a `.unread` file; `None` if `name` is not the name of one.

@@ -125,7 +125,7 @@ pub(super) fn deaths(calls: &[Call]) -> Vec<Death> {
 }
 
 /// Runs the program with this fault; returns the signal that ended it, if any.
-async fn run_faulty(home: &Home, arguments: &[&str], input: &str, faults: &str) -> Option<i32> {
+pub(super) async fn run_faulty(home: &Home, arguments: &[&str], input: &str, faults: &str) -> Option<i32> {
     let mut command = home.command(arguments);
     command.env("THREADKEY_TEST_FAILPOINTS", faults).stdin(Stdio::piped());
     let mut child = command.spawn().expect("the program starts");

@@ -59,6 +59,7 @@ mod model;
 mod network;
 mod odd_answers;
 mod operators;
+mod orphans;
 mod outcomes;
 mod pastes;
 mod peer;

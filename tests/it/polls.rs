@@ -400,6 +400,29 @@ async fn the_grant_of_a_dead_poller_is_revoked_if_its_starter_lost_the_right() {
     assert_eq!(rig.store.read(&shared).await.unwrap(), Entry::default());
 }
 
+#[tokio::test]
+async fn a_servers_grant_that_no_bot_finishes_is_revoked_before_its_sign_in_is_swept() {
+    let rig = Rig::start().await;
+    rig.answer_device_code(600);
+    let shared: Tenant = "acme/guild:9".parse().unwrap();
+    let endpoint = rig.server.token_endpoint().replace("/token", "/revoke");
+    let settings = ProviderSettings { revocation_endpoint: Some(endpoint), ..settings(&rig.server) };
+    let serving = with_settings(settings, open(&rig.path, &rig.clock), &rig.clock);
+    serving.start(&shared, ALICE).await.unwrap();
+    rig.clock.advance(599);
+    let tokens = json!({"access_token": "at-1", "refresh_token": "rt-1", "expires_in": 3600});
+    rig.leave_a_poll_of(&shared, Some(&tokens)).await;
+    rig.clock.advance(86_400);
+    let sent = rig.server.count();
+    serving.expire_undecided().await.unwrap();
+    assert_eq!(rig.server.count(), sent, "a bot may still come and finish it");
+    rig.clock.advance(2 * 86_400);
+    rig.answer(200, &json!({}));
+    assert_eq!(serving.expire_undecided().await.unwrap(), None);
+    assert_eq!(rig.server.forms().last().unwrap()["token"], "rt-1");
+    assert_eq!(rig.server.count(), sent + 1);
+}
+
 /// The process between the poll that returned a code and the answer to its exchange.
 #[derive(Clone, Copy, Debug)]
 enum Exchanging {
@@ -426,7 +449,11 @@ async fn a_code_of_the_codex_flow_is_sent_once_however_its_exchange_ended() {
                     Exchanging::Unreadable => rig.answer(200, &json!({"odd": "tokens"})),
                     _ => rig.server.answer("", Ending::Drop),
                 }
-                codex.poll(&started.shown).await.unwrap();
+                let polled = codex.poll(&started.shown).await.unwrap();
+                assert!(
+                    matches!(&polled, Polled::Ended(code) if code == "code_spent"),
+                    "{ended:?}: {polled:?}"
+                );
             }
             Exchanging::Dead => {
                 let state = rig.entry().await.pending.unwrap().state.fingerprint();

@@ -14,7 +14,7 @@ use threadkey::{
 };
 use threadkey_client::Capability;
 use threadkey_lookalike::{
-    authserver::{self, AuthServer},
+    authserver::{self, AuthServer, Lifetimes},
     browser,
 };
 use tokio::{
@@ -48,7 +48,10 @@ impl Drop for Rig {
 impl Rig {
     /// Starts the token API. Its owner is not signed in.
     pub(crate) async fn start() -> Self {
-        let authorization = AuthServer::start(authserver::Options::default()).await;
+        // The server's clock runs on while threadkey's stands still. Its tokens outlive a slow machine.
+        let lifetimes = Lifetimes { access_token: Duration::from_secs(3600), ..Lifetimes::default() };
+        let options = authserver::Options { lifetimes, ..authserver::Options::default() };
+        let authorization = AuthServer::start(options).await;
         let folder = tempfile::Builder::new().prefix("tk").tempdir().unwrap();
         let clock = Clock::fixed(NOW);
         let path = folder.path().join("auth.json");

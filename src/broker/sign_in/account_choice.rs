@@ -20,8 +20,8 @@
 //! # Dying between the two
 //!
 //! An orderly exit waits for the provider. A process that is killed before the provider answers
-//! leaves the grant at the provider, unreported. So does a logout with revocation. This is
-//! accepted: no program holds the grant, because its tokens were removed with the record, and no
+//! leaves the grant at the provider, unreported. So does a logout with revocation, and a provider that
+//! answers none of the tries ([`Inner::revoke_surely`](crate::broker::Inner)). This is accepted: no program holds the grant, because its tokens were removed with the record, and no
 //! message to a user claims that it has ended. The rest is an entry in the account's list of
 //! applications at the provider, and in our log the line that the provider was asked, without a
 //! result. The alternatives cost more:
@@ -42,7 +42,7 @@ use std::{collections::HashSet, time::Duration};
 
 use tokio::time::timeout;
 
-use super::RecoveredSignIn;
+use super::{RecoveredSignIn, logout::Revoked, orphans::LOOK_AGAIN};
 use crate::{
     broker::{
         Broker, ChoiceError, Event, GrantEnd, Kept, SignedIn, Unchosen, Undecided, candidate_watch::Watch,
@@ -61,9 +61,6 @@ const REVOKE_WITHIN: Duration = Duration::from_secs(10);
 /// The longest pause before a candidate expires. It bounds the delay after a jump of the clock or a
 /// suspended machine. Also the pause after a failed look.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
-
-/// The pause before the next look for an answer in a journal that could not be read.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// The shortest pause between two looks, however often the store changes.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
@@ -114,7 +111,8 @@ impl Broker {
     }
 
     /// Removes the sign-ins that were not chosen in time, as far as this process can know that, and
-    /// begins to revoke them. Returns the time of the next look, in Unix seconds.
+    /// begins to revoke them. Settles the journals of sign-ins that are over or gone. Returns the time of
+    /// the next look, in Unix seconds.
     ///
     /// # Errors
     /// The store's.
@@ -158,7 +156,8 @@ impl Broker {
             pending.is_some_and(|pending| pending.state.fingerprint() == *state)
         });
         self.inner.watched.retain(|watched, _| present.contains(watched));
-        Ok(next)
+        let orphans = self.settle_orphans(&records, now).await?;
+        Ok(next.into_iter().chain(orphans).min())
     }
 
     /// Looks for the answer that a process left in its journal when it died, once the sign-in is over or
@@ -285,6 +284,9 @@ impl Broker {
             return false;
         }
         let Ok(provider) = self.inner.revoking_provider(tenant, candidate) else { return false };
-        timeout(REVOKE_WITHIN, self.inner.revoke(tenant, &provider, candidate)).await.unwrap_or(false)
+        let (inner, tenant, candidate) = (self.inner.clone(), tenant.clone(), candidate.clone());
+        // A task of its own: the tries go on after the report.
+        let ended = tokio::spawn(async move { inner.revoke_surely(&tenant, &provider, &candidate).await });
+        matches!(timeout(REVOKE_WITHIN, ended).await, Ok(Ok(Revoked::Yes)))
     }
 }

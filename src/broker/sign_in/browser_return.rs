@@ -27,6 +27,7 @@
 //! | before the tokens are in the pending sign-in | an answer in the journal | a reload reads it, and shows digits; without one, a broker that sees the end of the sign-in revokes the grant ([`Broker::expire_undecided`]), and so does a cancel |
 //! | before the journal is emptied | an answer whose tokens wait for digits already | the next reader empties the journal |
 //! | before the page is sent | a grant whose digits no user knows | the first broker that sees its end revokes it, 15 minutes later ([`Broker::expire_undecided`]) |
+//! | after a cancel, before it has read the journal | an answer of a sign-in that is gone | the next look of any broker revokes the grant ([`super::orphans`]) |
 //! | between the removal of the tokens and the revocation | a grant at the provider that no program holds | accepted: see [`super::account_choice`] |
 //!
 //! A second load of the page at the same time finds the sign-in lock held, and sends nothing. A later one
@@ -42,6 +43,8 @@
 //! The record of each step is in the store. So the page, the digits and the message on Discord may
 //! belong to three processes.
 
+use std::sync::Arc;
+
 use url::{Url, form_urlencoded};
 
 use super::{exchange::Landed, finish::live_sign_ins, sign_in_result::DigitsPage};
@@ -52,7 +55,7 @@ use crate::{
     ids::{Principal, ProviderId, Snowflake, Tenant},
     oauth::Provider,
     secret::{AuthorizationCode, Digits, Scrubber, Secret},
-    session::{Applied, Change, DIGIT_ATTEMPTS, Entry, Pending, Session, Unconfirmed, failure},
+    session::{Applied, Change, DIGIT_ATTEMPTS, Pending, Session, failure},
     store::StoreError,
     sys::{clock::UnixTime, random},
 };
@@ -280,7 +283,7 @@ impl Broker {
 
     async fn exchange_for_digits(
         &self,
-        provider: &Provider,
+        provider: &Arc<Provider>,
         tenant: &Tenant,
         pending: &Pending,
         code: &AuthorizationCode,
@@ -484,61 +487,6 @@ impl Broker {
     ) -> Result<bool, StoreError> {
         let fail = || Change::FailReturn { state: pending.state.clone(), code: short(code) };
         self.end_pending(tenant, pending, fail).await
-    }
-
-    /// Cancels this sign-in, and revokes its grant if it has one. Returns whether this call did.
-    pub(super) async fn cancel_pending(
-        &self,
-        tenant: &Tenant,
-        pending: &Pending,
-    ) -> Result<bool, StoreError> {
-        self.end_pending(tenant, pending, || Change::Cancel(Some(pending.state.clone()))).await
-    }
-
-    /// Applies a change that ends this sign-in, and revokes its grant. Returns whether this call did.
-    async fn end_pending(
-        &self,
-        tenant: &Tenant,
-        pending: &Pending,
-        change: impl Fn() -> Change,
-    ) -> Result<bool, StoreError> {
-        let read = self.inner.store.read(tenant).await?.pending.filter(|read| read.state == pending.state);
-        let removed = match self.inner.store.change(tenant, change()).await {
-            Ok(ended) if !ended.applied.took_effect() => return Ok(false),
-            Ok(ended) => ended.before.pending,
-            // Nothing was changed, and a second try would wait for the same lock.
-            Err(busy @ StoreError::Busy { .. }) => return Err(busy),
-            // The try may have taken effect without becoming durable, and then no later caller finds
-            // the grant. After a second try that is durable, this call has removed it.
-            Err(_) => {
-                let again = self.inner.store.change(tenant, change()).await?;
-                let Entry { session, candidate, .. } = &again.after;
-                let is_placed = |waiting: &Unconfirmed| {
-                    session.iter().chain(candidate).any(|there| there.lineage == waiting.session.lineage)
-                };
-                if again.applied.took_effect() {
-                    again.before.pending
-                } else {
-                    read.filter(|read| !read.unconfirmed().is_some_and(is_placed))
-                }
-            }
-        };
-        self.revoke_removed(tenant, removed.as_ref()).await;
-        Ok(removed.is_some())
-    }
-
-    /// Revokes, in a task of its own, the grant of a pending sign-in that was removed from the store. The
-    /// tokens wait for their digits, or in the journal of a process that died.
-    pub(super) async fn revoke_removed(&self, tenant: &Tenant, removed: Option<&Pending>) {
-        let Some(removed) = removed else { return };
-        let Some(waiting) = removed.unconfirmed() else {
-            if let Err(error) = self.revoke_answered(tenant, removed).await {
-                tracing::warn!(%tenant, %error, "the journal of a sign-in that has ended cannot be read");
-            }
-            return;
-        };
-        let (broker, tenant, session) = (self.clone(), tenant.clone(), waiting.session.clone());
-        self.inner.tasks.spawn(async move { broker.revoke_dropped(&tenant, session).await });
     }
 
     /// The live sign-in of a start page.

@@ -5,26 +5,26 @@
 //! the commit, the next caller finishes it from the journal ([`Broker::recover_sign_in`]). An
 //! outcome in doubt stays in the journal, so that the same code is not sent again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{poll::is_poll, sign_in_progress::FinishingSignIn};
+use super::sign_in_progress::FinishingSignIn;
 use crate::{
     broker::{
         Broker, DigitsPage, Event, FinishError, Finished, SignedIn, Undecided,
         error::{is_from_a_wrong_endpoint, wait_until},
         issuer_keys::{Unproved, log_unproved},
-        spend::{Recovered, commit, may_hold_tokens, recover, spend},
+        spend::{Recovered, commit, may_hold_tokens, spend},
     },
     ids::{Lineage, Tenant},
     net::Unreachable,
     oauth::{
-        Attempt, Mismatch, Outcome, Proof, Provider, Reading, SignatureFault, Userinfo, UserinfoAccount,
+        Attempt, Mismatch, Outcome, Proof, Provider, SignatureFault, Userinfo, UserinfoAccount,
         sign_in_outcome,
     },
     secret::{AccessToken, AuthorizationCode, Digits, State},
     session::{
         Applied, Binding, CHOICE_LIFETIME, Changed, Entry, Grant, Pending, Session, Settlement, failure,
-        journal::{Answered, Found, Intent, Spending},
+        journal::{Answered, Intent, Spending},
     },
     store::{Purpose, StoreError, TenantLock},
     sys::random,
@@ -66,7 +66,7 @@ impl Broker {
     #[tracing::instrument(name = "sign_in", skip_all, fields(%tenant, generation = 1))]
     pub(super) async fn exchange(
         &self,
-        provider: &Provider,
+        provider: &Arc<Provider>,
         tenant: &Tenant,
         state: &State,
         code: &AuthorizationCode,
@@ -88,7 +88,7 @@ impl Broker {
             return Err(FinishError::DigitsExpected(id.clone()));
         }
         let spending = Spending::Code { state: state.fingerprint(), code: code.fingerprint() };
-        match recover(&mut lock, |spending| is_of_sign_in(spending, state)).await? {
+        match self.recover_journal(provider, tenant, &state.fingerprint(), &mut lock).await? {
             Recovered::Answered(answered) => {
                 let is_this_code = answered.intent().spending.matches(&spending);
                 let attempt = Attempt::Answered(answered);
@@ -403,7 +403,7 @@ impl Broker {
 
     /// Asks the provider for the account. With a `subject` of an id token, an answer about another one
     /// is not used (OpenID Connect Core §5.3.2).
-    async fn account(
+    pub(super) async fn account(
         &self,
         provider: &Provider,
         tenant: &Tenant,
@@ -457,7 +457,8 @@ impl Broker {
             lock.clear().await?;
             return Ok(RecoveredSignIn::Nothing);
         }
-        let recovered = recover(&mut lock, |spending| is_of_sign_in(spending, &pending.state)).await?;
+        let recovered =
+            self.recover_journal(&provider, tenant, &pending.state.fingerprint(), &mut lock).await?;
         let Recovered::Answered(answered) = recovered else { return Ok(RecoveredSignIn::Nothing) };
         // The answer stays in the journal for the page: a reload of it shows the digits.
         if pending.browser.is_some() && pending.is_live(self.inner.now()) {
@@ -480,47 +481,6 @@ impl Broker {
             Err(_) => Ok(RecoveredSignIn::Nothing),
         }
     }
-
-    /// Revokes the grant in the journal of a sign-in that was removed from the store, or has failed. No
-    /// process can commit it any more. A process that still holds the lock revokes it itself.
-    pub(super) async fn revoke_answered(&self, tenant: &Tenant, removed: &Pending) -> Result<(), StoreError> {
-        let Some(provider) = self.inner.providers.get(&tenant.provider) else { return Ok(()) };
-        let Some(mut lock) = self.inner.store.try_lock(tenant, Purpose::SignIn).await? else {
-            return Ok(());
-        };
-        let Found::Answered(answered) = lock.journal().await? else { return Ok(()) };
-        if !is_of_sign_in(&answered.intent().spending, &removed.state) {
-            return Ok(());
-        }
-        let is_poll = removed.polling.as_ref().is_some_and(|polling| is_poll(answered.intent(), polling));
-        let attempt = Attempt::Answered(answered);
-        let rules = provider.answer_rules(&removed.binding);
-        let read = provider.acquirer(removed.grant()).read(&attempt, &rules, removed, is_poll);
-        let Ok(Reading::Outcome(Outcome::Granted(grant))) = read else { return Ok(()) };
-        let entry = lock.read().await?;
-        let is_placed = |there: &Session| there.access_token == grant.access_token;
-        if entry.session.iter().chain(&entry.candidate).any(is_placed) {
-            return Ok(());
-        }
-        let now = self.inner.now();
-        let grant = grant.aged(attempt.age(now));
-        let mut session = Session::begin(Lineage(random::bytes()), grant, removed.binding.clone(), now);
-        lock.clear().await?;
-        drop(lock);
-        let (broker, tenant) = (self.clone(), tenant.clone());
-        self.inner.tasks.spawn(async move {
-            // Another session of the same account may end with this grant.
-            if session.account.is_none() {
-                let (bound, token) = (&session.binding, &session.access_token);
-                let subject = session.subject.as_deref();
-                if let Some(found) = broker.account(&provider, &tenant, bound, token, subject).await {
-                    session.take_account(found.name, found.subject);
-                }
-            }
-            broker.revoke_dropped(&tenant, session).await
-        });
-        Ok(())
-    }
 }
 
 // === impl RecoveredSignIn ===
@@ -536,8 +496,4 @@ fn unsigned(fault: SignatureFault) -> String {
     format!(
         "{fault}. The operator must check jwks_uri; if it is right, the provider must mend its keys or its signature"
     )
-}
-
-fn is_of_sign_in(spending: &Spending, state: &State) -> bool {
-    matches!(spending, Spending::Code { state: then, .. } if then.matches(&state.fingerprint()))
 }

@@ -45,6 +45,29 @@ pub enum Revocation {
     UnlessShared,
 }
 
+/// The result of a request to revoke a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Revoked {
+    /// The grant has ended.
+    Yes,
+    /// The provider refuses, or offers no revocation. Another try would end in the same way.
+    No,
+    /// No answer came, or one that asks for another try (RFC 7009 §2.2.1).
+    Unanswered,
+}
+
+/// The pause before the second try of a revocation.
+const SECOND_TRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The pauses before the later tries.
+const LATER_TRIES_AFTER: [Duration; 5] = [
+    Duration::from_secs(60),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(2 * 60 * 60),
+    Duration::from_secs(9 * 60 * 60),
+];
+
 /// The time that a logout waits for the provider before its user reads the reason for the wait.
 const REPORT_WAIT_AFTER: Duration = Duration::from_secs(2);
 
@@ -114,6 +137,9 @@ impl Broker {
             self.revoke_removed(tenant, pending).await;
         }
         if revocation == Revocation::Keep {
+            if let Err(error) = self.forget_answered(tenant).await {
+                tracing::warn!(%tenant, %error, "the journal of the sign-in cannot be emptied");
+            }
             return Ok(LoggedOut::LocallyOnly);
         }
         let undecided = match removed.before.candidate {
@@ -129,7 +155,8 @@ impl Broker {
         {
             return Ok(LoggedOut::InUseElsewhere);
         }
-        Ok(if self.inner.revoke(tenant, &provider, &session).await && undecided == GrantEnd::Revoked {
+        let ended = self.inner.revoke_surely(tenant, &provider, &session).await;
+        Ok(if ended == Revoked::Yes && undecided == GrantEnd::Revoked {
             LoggedOut::Revoked
         } else {
             LoggedOut::RevocationFailed
@@ -159,30 +186,62 @@ impl Broker {
 impl Inner {
     /// Asks the provider to revoke a grant. RFC 7009 §2.2: 200 also for a token that the provider
     /// no longer knows.
-    pub(super) async fn revoke(&self, tenant: &Tenant, provider: &Provider, session: &Session) -> bool {
+    pub(super) async fn revoke(&self, tenant: &Tenant, provider: &Provider, session: &Session) -> Revoked {
         let credentials = match self.credentials(provider, &session.binding).await {
             Ok(credentials) => credentials,
             Err(problem) => {
                 tracing::error!(%tenant, %problem, "the client's secret cannot be read; the grant is not revoked");
-                return false;
+                return Revoked::Unanswered;
             }
         };
-        let Ok(request) = provider.revoke(session, &credentials) else { return false };
+        let Ok(request) = provider.revoke(session, &credentials) else { return Revoked::No };
         tracing::info!(%tenant, "the provider is asked to revoke a grant");
         match self.client.revoke(request).await {
             Ok(200) => {
                 tracing::info!(%tenant, "the provider has revoked the grant");
-                true
+                Revoked::Yes
             }
             Ok(status) => {
                 tracing::warn!(%tenant, status, "the provider did not revoke the grant");
-                false
+                if matches!(status, 408 | 425 | 429 | 500..) { Revoked::Unanswered } else { Revoked::No }
             }
             Err(code) => {
                 tracing::warn!(%tenant, code, "the provider could not be asked to revoke the grant");
-                false
+                Revoked::Unanswered
             }
         }
+    }
+
+    /// As [`Inner::revoke`], with a second try a moment later. A provider that answers neither is asked
+    /// again for half a day, while this process lives and no other session may end with the grant. An exit
+    /// does not wait for that.
+    pub(super) async fn revoke_surely(
+        self: &Arc<Self>,
+        tenant: &Tenant,
+        provider: &Arc<Provider>,
+        session: &Session,
+    ) -> Revoked {
+        let first = self.revoke(tenant, provider, session).await;
+        if first != Revoked::Unanswered {
+            return first;
+        }
+        tokio::time::sleep(SECOND_TRY_AFTER).await;
+        let second = self.revoke(tenant, provider, session).await;
+        if second == Revoked::Unanswered {
+            let (inner, provider) = (self.clone(), provider.clone());
+            let (tenant, session) = (tenant.clone(), session.clone());
+            tokio::spawn(async move {
+                for pause in LATER_TRIES_AFTER {
+                    tokio::time::sleep(pause).await;
+                    if inner.may_be_in_use(&tenant, &session).await
+                        || inner.revoke(&tenant, &provider, &session).await != Revoked::Unanswered
+                    {
+                        break;
+                    }
+                }
+            });
+        }
+        second
     }
 
     /// Returns the provider that may be asked to revoke a grant.
@@ -237,7 +296,12 @@ impl Inner {
 
     /// Revokes the tokens of a refresh whose grant was logged out or replaced in the meantime, unless
     /// its user keeps the grant or another session has the same account.
-    pub(in crate::broker) async fn revoke_late(&self, tenant: &Tenant, dead: &Session, grant: Grant) {
+    pub(in crate::broker) async fn revoke_late(
+        self: &Arc<Self>,
+        tenant: &Tenant,
+        dead: &Session,
+        grant: Grant,
+    ) {
         if self.keeping.remove(tenant).is_some() {
             return;
         }
@@ -248,7 +312,7 @@ impl Inner {
             return;
         }
         if let Ok(provider) = self.revoking_provider(tenant, &session) {
-            self.revoke(tenant, &provider, &session).await;
+            self.revoke_surely(tenant, &provider, &session).await;
         }
     }
 }

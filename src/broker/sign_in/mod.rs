@@ -8,6 +8,7 @@
 //!    With the way back through our own pages, [`browser_return`] takes its place.
 //! 3. [`exchange`] spends the code under the tenant's sign-in lock and commits the result.
 //! 4. A sign-in with another account waits for the user: [`account_choice`].
+//!    Tokens whose sign-in is gone are revoked: [`orphans`].
 //! 5. [`sign_in_progress`] reports each of these steps to the message that shows the sign-in,
 //!    whichever process makes them.
 //!
@@ -22,6 +23,7 @@ mod exchange;
 mod finish;
 mod gate;
 mod logout;
+mod orphans;
 mod poll;
 mod public_url;
 mod recognise;

@@ -30,6 +30,9 @@
 //! | before the commit | the answer | commits it and sends nothing |
 //! | after the commit | a journal for a sign-in that is gone | the next holder empties it |
 //!
+//! The answer of a sign-in that was cancelled meanwhile, or that no process may finish, is revoked:
+//! [`super::orphans`].
+//!
 //! A lost answer may have held the tokens. The provider refuses the code then, and the sign-in ends with
 //! its error: no token is spent twice, because the code of a poll returns tokens once.
 //!
@@ -54,7 +57,7 @@ use crate::{
     broker::{
         Broker, FinishError, OwnerRights, RightsError, later,
         owner_rights::check_starter,
-        spend::{Recovered, may_hold_tokens, recover, spend},
+        spend::{Recovered, may_hold_tokens, spend},
     },
     ids::{Principal, Tenant},
     oauth::{Attempt, Mismatch, Outcome, Proof, Provider, Reading},
@@ -251,7 +254,7 @@ impl Broker {
     #[tracing::instrument(name = "sign_in", skip_all, fields(%tenant, generation = 1))]
     async fn poll_locked(
         &self,
-        provider: &Provider,
+        provider: &Arc<Provider>,
         tenant: &Tenant,
         state: &Fingerprint,
         lock: &mut TenantLock,
@@ -264,7 +267,7 @@ impl Broker {
             return Ok(Some(Settled::Ended(code.clone())));
         }
         let now = self.inner.now();
-        let (due, left) = match recover(lock, |spending| is_of(spending, state)).await? {
+        let (due, left) = match self.recover_journal(provider, tenant, state, lock).await? {
             Recovered::Answered(answered) => {
                 let settled = self.settle_poll(provider, tenant, &pending, lock, answered).await?;
                 match settled {
@@ -338,7 +341,7 @@ impl Broker {
         let Some(pending) = pending.filter(|pending| in_progress(pending, &state).is_some()) else {
             return Ok(None);
         };
-        let recovered = recover(&mut lock, |spending| is_of(spending, &state)).await?;
+        let recovered = self.recover_journal(&provider, tenant, &state, &mut lock).await?;
         let Recovered::Answered(answered) = recovered else { return Ok(None) };
         let settled = self.settle_poll(&provider, tenant, &pending, &mut lock, answered).await;
         drop(lock);
@@ -504,10 +507,6 @@ fn in_progress<'a>(pending: &'a Pending, state: &Fingerprint) -> Option<&'a Poll
 }
 
 /// Whether a request is a poll, and not the exchange of the code that a poll returned.
-pub(super) fn is_poll(intent: &Intent, polling: &Polling) -> bool {
+fn is_poll(intent: &Intent, polling: &Polling) -> bool {
     matches!(&intent.spending, Spending::Code { code, .. } if code.matches(&polling.code.fingerprint()))
-}
-
-fn is_of(spending: &Spending, state: &Fingerprint) -> bool {
-    matches!(spending, Spending::Code { state: then, .. } if then.matches(state))
 }

@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use threadkey::{
+    oauth::Pasted,
     session::journal::{Answer, Intent, Spending},
     store::{FileStore, FileStoreOptions, Purpose},
     sys::{disk::RealDisk, faults::Faults},
@@ -12,7 +13,7 @@ use threadkey::{
 use super::expired;
 use crate::{
     broker::{ALICE, MINUTE, Rig, settings, tenant, with_settings},
-    support::authserver::Reply,
+    support::{authserver::Reply, browser},
 };
 
 fn unread(rig: &Rig) -> PathBuf {
@@ -55,6 +56,25 @@ async fn a_paste_whose_process_died_is_committed_once_its_time_is_over() {
     drop(held);
     assert_eq!(rig.broker.expire_undecided().await.unwrap(), None);
     assert_eq!(rig.session(ALICE).await.access_token.expose(), "saved");
+}
+
+#[tokio::test]
+async fn a_code_that_was_not_accepted_is_counted_once_if_the_journal_was_not_emptied() {
+    let rig = Rig::start().await;
+    let started = rig.broker.start(&tenant(ALICE), ALICE).await.unwrap();
+    let callback = browser::sign_in(started.link().unwrap().as_str(), "alice").await;
+    let disk = Arc::new(RealDisk::with(Faults::parse("truncate@803.signin.lock:EIO#1")));
+    let store = FileStore::on_disk(disk, &rig.path, rig.clock.clone(), FileStoreOptions::default()).unwrap();
+    let faulty = with_settings(settings(&rig.server), Arc::new(store), &rig.clock);
+    let before = rig.server.count();
+    rig.server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
+    for broker in [&faulty, &rig.broker] {
+        let paste = Pasted::parse(&callback.url).unwrap();
+        broker.finish(ALICE, None, paste).await.unwrap_err();
+    }
+    let pending = rig.store.read(&tenant(ALICE)).await.unwrap().pending.unwrap();
+    assert_eq!(pending.wrong_codes.map(|wrong| wrong.times), Some(1));
+    assert_eq!(rig.server.count(), before + 1);
 }
 
 #[tokio::test]
