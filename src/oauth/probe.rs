@@ -51,17 +51,14 @@ impl Provider {
     /// the environment has none.
     ///
     /// # Errors
-    /// Returns an error if the provider has no such endpoint, or if the token belongs to another client or
+    /// Returns an error if the provider has no such endpoint, or if the sign-in bound another client or
     /// endpoint than the configured one. A token for a resource (RFC 8707) need not open the userinfo
     /// endpoint, so only a configured `probe_endpoint` gets it. See [`Provider::destination`].
     pub fn probe(&self, bound: Option<&Binding>, token: &AccessToken) -> Result<ProbeRequest, Withheld> {
         let none = Withheld::NotConfigured(Endpoint::Userinfo);
         let endpoint = match (&self.probe_endpoint, bound) {
             (Some(endpoint), None) => endpoint,
-            (Some(endpoint), Some(bound)) => {
-                self.check_issued(bound)?;
-                endpoint
-            }
+            (Some(_), Some(bound)) => self.destination(bound, Endpoint::Probe)?,
             (None, None) => self.userinfo_endpoint.as_ref().ok_or(none)?,
             (None, Some(bound)) if bound.resource.is_some() => return Err(none),
             (None, Some(bound)) => self.destination(bound, Endpoint::Userinfo)?,
@@ -193,8 +190,20 @@ mod tests {
         assert!(plain.probe(Some(&bound), &token()).is_ok());
         bound.resource = Some("https://mcp.acme.example/mcp".into());
         assert!(plain.probe(Some(&bound), &token()).is_err());
-        assert!(
-            provider(settings(Some("https://api.acme.example/me"))).probe(Some(&bound), &token()).is_ok()
-        );
+        let probed = provider(settings(Some("https://api.acme.example/me")));
+        assert!(probed.probe(Some(&bound), &token()).is_err(), "the sign-in bound no probe");
+        bound.probe_endpoint = probed.binding().probe_endpoint;
+        assert!(probed.probe(Some(&bound), &token()).is_ok());
+    }
+
+    #[test]
+    fn a_changed_probe_endpoint_gets_no_token_of_an_earlier_sign_in() {
+        let with =
+            |probe: &str| provider(ProviderSettings { probe_endpoint: Some(probe.into()), ..settings() });
+        let bound = with("https://api.acme.example/me").binding();
+        assert!(with("https://api.acme.example/me").probe(Some(&bound), &token()).is_ok());
+        for other in ["https://evil.example/me", "https://api.acme.example/other"] {
+            assert!(with(other).probe(Some(&bound), &token()).is_err(), "{other}");
+        }
     }
 }

@@ -6,12 +6,18 @@ use crate::support::{
     upstream::Upstream,
 };
 
+/// Names the probe endpoint, and signs in again, because a sign-in binds it.
+async fn configure(terminal: &Terminal, endpoint: &str) {
+    terminal.configure(&format!("probe_endpoint = \"{endpoint}\"\n"));
+    terminal.sign_in("local").await;
+}
+
 /// Starts an API that takes live tokens alone, and probes its `path`.
 async fn probing(path: &str) -> (Terminal, Upstream) {
     let terminal = Terminal::start("").await;
     let server = terminal.server.clone();
     let api = Upstream::start(move |token| server.is_live(token)).await;
-    terminal.configure(&format!("probe_endpoint = \"{}{path}\"\n", api.base()));
+    configure(&terminal, &format!("{}{path}", api.base())).await;
     (terminal, api)
 }
 
@@ -65,10 +71,9 @@ async fn an_endpoint_that_refuses_every_token_costs_one_refresh() {
 #[tokio::test]
 async fn an_answer_other_than_401_hands_out_the_token() {
     let mut terminal = Terminal::start("").await;
-    let first = terminal.token(&[]).await;
     let api = RawServer::start().await;
-    let endpoint = api.token_endpoint();
-    terminal.configure(&format!("probe_endpoint = \"{endpoint}\"\n"));
+    configure(&terminal, &api.token_endpoint()).await;
+    let first = terminal.token(&[]).await;
     for status in [200, 204, 400, 403, 404, 429, 500, 503] {
         api.answer(raw::json(status, "{}"), Ending::Close);
         terminal.advance(3);
@@ -84,11 +89,11 @@ async fn an_answer_other_than_401_hands_out_the_token() {
 #[tokio::test]
 async fn a_probe_without_an_answer_hands_out_the_token() {
     let mut terminal = Terminal::start("").await;
-    let first = terminal.token(&[]).await;
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let slow = format!("http://{}/me", silent.local_addr().unwrap());
     for endpoint in [slow.as_str(), "http://127.0.0.1:1/me"] {
-        terminal.configure(&format!("probe_endpoint = \"{endpoint}\"\n"));
+        configure(&terminal, endpoint).await;
+        let first = terminal.token(&[]).await;
         terminal.advance(3);
         assert_eq!(terminal.token(&["--probe"]).await, first, "{endpoint}");
     }
