@@ -8,11 +8,11 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    AgentSettings, Holder, InjectAccess, PromptError, file_text, folders::Folders, tool_files::ToolVariables,
-    worker_secrets::WorkerSecrets,
+    AgentSettings, Holder, InjectAccess, PromptError, file_text, folders::Folders,
+    placeholder_name::check_name, tool_files::ToolVariables, worker_secrets::WorkerSecrets,
 };
 use crate::{
-    ids::{ProviderId, RouteName, UnixTime, closest},
+    ids::{ProviderId, RouteName, UnixTime},
     secret::{Capability, InjectSecret, Secret},
     tools::{TokenValues, next_placeholder},
 };
@@ -93,26 +93,6 @@ pub fn check_placeholders(text: &str, known: &Placeholders<'_>) -> Result<(), St
         }
         _ => Ok(()),
     })
-}
-
-pub(super) fn check_name<'a>(
-    text: &str,
-    name: &str,
-    mut known: impl Iterator<Item = &'a str> + Clone,
-    wrong: &str,
-) -> Result<(), String> {
-    if known.clone().any(|known| known == name) {
-        return Ok(());
-    }
-    let similar = closest(name, known.clone());
-    let hint = similar.map(|similar| format!("; did you mean {{{}}}?", text.replacen(name, similar, 1)));
-    match known.next() {
-        None => Err(format!("{{{text}}} names {wrong}; there is none")),
-        Some(first) => {
-            let all = [first].into_iter().chain(known).collect::<Vec<_>>().join(", ");
-            Err(format!("{{{text}}} names {wrong}, which are: {all}{}", hint.unwrap_or_default()))
-        }
-    }
 }
 
 /// Returns the providers of all `{token:PROVIDER}`, each once.

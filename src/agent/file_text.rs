@@ -2,12 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{AgentFile, Holder, InjectAccess, environment::check_name};
+use super::{Holder, InjectAccess, placeholder_name::check_name};
 use crate::{
     ids::{ProviderId, RouteName, UnixTime, closest},
     secret::Secret,
     tools::{Content, Format, RenderError, Template, TokenValues, Value, Values, fill, next_placeholder},
 };
+
+/// A file below a worker's home.
+#[derive(Clone, Debug)]
+pub struct AgentFile {
+    /// Its path, relative to the home.
+    pub path: String,
+    /// Its content.
+    pub text: FileText,
+}
 
 /// The content of a file.
 #[derive(Clone, Debug)]

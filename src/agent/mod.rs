@@ -23,6 +23,7 @@ mod inject;
 mod launch;
 mod lines;
 mod mcp;
+mod placeholder_name;
 mod program_files;
 mod question;
 mod settings;
@@ -30,6 +31,7 @@ mod stderr;
 mod table;
 pub mod token_client;
 mod tool_files;
+mod tool_settings;
 mod turn;
 mod updates;
 mod worker;
@@ -43,13 +45,13 @@ pub use environment::{
     CAPABILITY_VARIABLE, Placeholders, SOCKET_VARIABLE, TokenChanges, TokenRefusal, TokenSource,
     check_placeholders,
 };
-pub use file_text::{FileNames, FileText, check_file_text};
+pub use file_text::{AgentFile, FileNames, FileText, check_file_text};
 pub use folders::{FolderNames, example_socket, is_folder_name, missing_limits};
 pub use inject::{InjectAccess, InjectPorts, InjectWorker, Served};
 pub use lines::{BoundedLines, Line};
 pub use mcp::{MCP_PATH_VARIABLE, MCP_SOCKET_VARIABLE};
 pub use settings::{AgentSettings, Isolation, McpServer, SettingsError, WorkerLimits};
-pub use tool_files::{AgentFile, AgentTool};
+pub use tool_settings::AgentTool;
 pub use workers::Workers;
 
 use std::{path::PathBuf, time::Duration};

@@ -25,18 +25,17 @@ use std::{
 };
 
 use super::{
-    AgentSettings, Holder, InjectAccess, PromptError, TokenChanges, TokenRefusal, TokenSource,
-    file_text::{self, FileText},
-    folders::Folders,
+    AgentSettings, AgentTool, Holder, InjectAccess, PromptError, TokenChanges, TokenRefusal, TokenSource,
+    file_text, folders::Folders,
 };
 use crate::{
-    ids::{ProviderId, RouteName},
+    ids::ProviderId,
     secret::{Pin, Scrubber, Secret},
     sys::{
         below::{Below, Written},
         detach, files,
     },
-    tools::{Means, RenderError, TokenValues, Tool, Values, Way},
+    tools::{RenderError, TokenValues, Values},
 };
 
 /// The file in a worker's folder with the paths of its files with a secret, one a line.
@@ -47,48 +46,6 @@ const AHEAD: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The shortest pause.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// A tool that a worker uses with a provider's tokens.
-#[derive(Clone, Debug)]
-pub struct AgentTool {
-    /// The tool.
-    pub tool: &'static Tool,
-    /// The way in which it gets tokens.
-    pub way: Way,
-    /// The parts of that way.
-    pub means: &'static Means,
-    /// The provider.
-    pub provider: ProviderId,
-    /// The vendor's address.
-    pub base_url: Option<String>,
-    /// The model.
-    pub model: Option<String>,
-    /// The route of the injecting proxy.
-    pub route: Option<RouteName>,
-}
-
-/// A file below a worker's home.
-#[derive(Clone, Debug)]
-pub struct AgentFile {
-    /// Its path, relative to the home.
-    pub path: String,
-    /// Its content.
-    pub text: FileText,
-}
-
-impl AgentTool {
-    /// Returns the paths of its files, relative to the home.
-    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
-        self.means.paths().map(|path| self.in_home(path))
-    }
-
-    fn in_home(&self, path: &str) -> PathBuf {
-        match &self.means.folder {
-            Some(folder) => Path::new(&folder.home).join(path),
-            None => PathBuf::from(path),
-        }
-    }
-}
 
 /// The files of one worker. Dropping it removes those with a secret.
 pub(super) struct ToolFiles {
@@ -459,13 +416,6 @@ impl Source {
             }
         }
         next
-    }
-}
-
-impl AgentTool {
-    /// Returns the paths of its files with a secret, relative to the home.
-    fn secret_paths(&self) -> impl Iterator<Item = PathBuf> {
-        self.means.paths().filter(|path| self.means.is_secret_file(path)).map(|path| self.in_home(path))
     }
 }
 

@@ -19,11 +19,18 @@ use crate::{
 
 /// A change of one tenant's record.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a change is moved a few times and never kept")]
 pub enum Change {
     /// Starts a sign-in. Stale while another one is live, which must be cancelled first: so a link
     /// that a user has open does not stop working unannounced.
     Start(Pending),
+    /// Starts a sign-in in place of the one with this `state`, in one step: no reader takes that one for
+    /// cancelled. Stale for another one.
+    Replace {
+        /// The `state` of the pending sign-in.
+        state: State,
+        /// The new one.
+        pending: Pending,
+    },
     /// Cancels the pending sign-in; with a state only the sign-in of that state.
     Cancel(Option<State>),
     /// Binds the sign-in with this `state` to the browser with this cookie. Stale for a second browser.
@@ -238,6 +245,13 @@ fn apply_change(entry: &mut Entry, change: Change, now: UnixTime) -> Applied {
     match change {
         Change::Start(_) if entry.pending.as_ref().is_some_and(|p| p.is_live(now)) => Applied::Stale,
         Change::Start(pending) => {
+            entry.pending = Some(pending);
+            Applied::Done
+        }
+        Change::Replace { state, .. } if entry.pending.as_ref().is_none_or(|p| p.state != state) => {
+            Applied::Stale
+        }
+        Change::Replace { pending, .. } => {
             entry.pending = Some(pending);
             Applied::Done
         }

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, fmt, path::Path, sync::LazyLock};
 use serde::Deserialize;
 
 use super::{
-    Format,
-    values::{RenderError, Rendered, RenderedFile, Values, fill},
+    content::Content,
+    escape::Format,
+    values::{RenderError, Rendered, RenderedFile, Values},
 };
 use crate::secret::Secret;
 
@@ -145,15 +146,6 @@ pub struct Template {
     /// The reason why a single process of the tool does not last longer than a token.
     pub read_once: Option<String>,
     text: String,
-}
-
-/// A text with placeholders, and its format.
-#[derive(Clone, Copy, Debug)]
-pub struct Content<'a> {
-    /// The text.
-    pub text: &'a str,
-    /// The format.
-    pub format: Format,
 }
 
 /// Returns all tools, by name.
@@ -302,25 +294,5 @@ impl Template {
     /// Returns its text.
     pub fn content(&self) -> Content<'_> {
         Content { text: &self.text, format: self.format }
-    }
-}
-
-impl Content<'_> {
-    /// Whether an access token or an id token is in it.
-    pub fn holds_token(&self) -> bool {
-        ["{access_token}", "{id_or_access_token}"].iter().any(|name| self.text.contains(name))
-    }
-
-    /// Whether a token or a secret of the injecting proxy is in it.
-    pub fn holds_secret(&self) -> bool {
-        self.holds_token() || self.text.contains("{key}")
-    }
-
-    /// Renders the text with the values of one provider.
-    ///
-    /// # Errors
-    /// [`RenderError`] if a value is missing, or cannot stand in this format.
-    pub fn render(&self, values: &Values<'_>) -> Result<Secret, RenderError> {
-        fill(*self, &mut |name| values.get(name))
     }
 }

@@ -11,13 +11,15 @@
 //!
 //! This module is pure. It reads no file, no clock and no environment.
 
+mod content;
 mod data;
 mod escape;
 mod placeholder;
 mod values;
 
+pub use content::Content;
 pub use data::{
-    Content, FileTemplate, Folder, Means, Template, Tool, Way, named, of_program, template, templates, tools,
+    FileTemplate, Folder, Means, Template, Tool, Way, named, of_program, template, templates, tools,
 };
 pub use escape::Format;
 pub use placeholder::next_placeholder;

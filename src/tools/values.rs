@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use zeroize::Zeroizing;
 
-use super::{Content, escape::is_quoted, placeholder::next_placeholder};
+use super::{content::Content, escape::is_quoted, placeholder::next_placeholder};
 use crate::{
     ids::{ProviderId, UnixTime},
     secret::{AccessToken, IdToken, InjectSecret, Secret},
@@ -143,6 +143,16 @@ fn host_and_port(base_url: &str) -> Option<String> {
     let url = url::Url::parse(base_url).ok()?;
     let host = url.host_str()?;
     Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+}
+
+impl Content<'_> {
+    /// Renders the text with the values of one provider.
+    ///
+    /// # Errors
+    /// [`RenderError`] if a value is missing, or cannot stand in this format.
+    pub fn render(&self, values: &Values<'_>) -> Result<Secret, RenderError> {
+        fill(*self, &mut |name| values.get(name))
+    }
 }
 
 /// Fills in a text. `value_of` returns `None` for a value that does not exist.

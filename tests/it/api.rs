@@ -313,7 +313,7 @@ async fn a_workers_environment_gets_tokens_by_the_same_rule() {
     let acme = "acme".parse().unwrap();
     let token = tokens.token(&holder(ALICE, &["acme"]), &acme).await.unwrap();
     assert_eq!(Scrubber::of_process().clean(token.access_token.expose()), "[secret removed]");
-    assert_eq!(token.expires_at, NOW + 3600);
+    assert_eq!(token.expires_at, NOW + 60);
     for (holder, reason) in
         [(holder(ALICE, &["other"]), "agent.providers"), (holder(BOB, &["acme"]), "acme/user:804")]
     {

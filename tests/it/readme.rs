@@ -41,6 +41,7 @@ const BLOCKS: &[(&str, Option<&str>)] = &[
     ("threadkey token github", None),
     ("threadkey auth start acme", None),
     ("threadkey config init", None),
+    ("threadkey token gitlab --wait 5m", Some("it needs an agent's shell; the tests of questions run it")),
     ("threadkey login linear", None),
     ("cargo build --profile dist --locked --bin threadkey", Some("it installs a service, which needs root")),
     ("sudo systemctl daemon-reload", Some("it starts a service, which needs root")),

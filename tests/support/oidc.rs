@@ -301,6 +301,7 @@ fn spawn(script: PathBuf, options: &OidcOptions) -> Child {
 }
 
 /// Describes a process that hangs: its state, and the place in the kernel where it waits.
+#[expect(clippy::disallowed_methods, reason = "a test reads /proc, and waits for nothing there")]
 fn state_of(child: &Child) -> String {
     let Some(pid) = child.id() else { return "it has ended".to_owned() };
     let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();

@@ -96,6 +96,7 @@ impl Broker {
         for _ in 0..TRIES {
             let now = self.inner.now();
             let entry = self.inner.store.read(tenant).await?;
+            let mut replaced = None;
             if let Some(live) = entry.pending.as_ref().filter(|pending| pending.is_live(now)) {
                 until = live.expires_at();
                 if live.started_by != started_by {
@@ -106,7 +107,7 @@ impl Broker {
                 }
                 // Another grant or way back is wanted, or the old link leads to another place because
                 // the configuration has changed. Or its link was opened, and works in that browser alone.
-                self.cancel_pending(tenant, live).await?;
+                replaced = Some(live.clone());
             }
             let grant = options.grant.unwrap_or_else(|| provider.grants()[0]);
             let polling = self.opened(&provider, grant, &entry, started_by, &options).await?;
@@ -121,10 +122,22 @@ impl Broker {
                 redirect_uri.clone_into(&mut pending.redirect_uri);
                 pending.browser = opener.map(begin_return);
             }
-            let started = self.inner.store.change(tenant, Change::Start(pending.clone())).await?;
-            if started.applied == Applied::Done {
-                self.revoke_removed(tenant, started.before.pending.as_ref()).await;
-                let link = SignInProgress::link(tenant, &pending, &started.after);
+            let after = match replaced {
+                Some(live) => {
+                    let replace = || Change::Replace { state: live.state.clone(), pending: pending.clone() };
+                    self.end_pending(tenant, &live, replace).await?;
+                    self.inner.store.read(tenant).await?
+                }
+                None => {
+                    let started = self.inner.store.change(tenant, Change::Start(pending.clone())).await?;
+                    if started.applied == Applied::Done {
+                        self.revoke_removed(tenant, started.before.pending.as_ref()).await;
+                    }
+                    started.after
+                }
+            };
+            if after.pending.as_ref().is_some_and(|there| there.state == pending.state) {
+                let link = SignInProgress::link(tenant, &pending, &after);
                 return Ok(self.shown(&provider, link, &pending, false));
             }
         }

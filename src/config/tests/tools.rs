@@ -4,7 +4,7 @@ use super::*;
 use crate::{agent::AgentSettings, tools::Way};
 
 const VENDORS: &str = "[providers.codex]\npreset = 'openai-codex'\naccept_terms_risk = true\n\
-     [providers.github]\npreset = 'github'\nclient_id = 'x'\n";
+     [providers.github]\npreset = 'github'\nclient_id = 'x'\nredirect_uri = 'http://127.0.0.1:1/callback'\n";
 
 fn agent(keys: &str, more: &str) -> String {
     format!(
@@ -68,7 +68,7 @@ fn a_wrong_tool_is_refused_with_its_place_and_a_way_out() {
         ("{ codex = 'codx' }", "", "agents.a.providers has no \"codx\"; did you mean \"codex\"?"),
         ("{ codex = {} }", "", "provider is required"),
         ("{ codex = 7 }", "", "expected a provider, or a table"),
-        ("{ codex = { provider = 'codex', wy = 'file' } }", "", "did you mean `way`?"),
+        ("{ codex = { provider = 'codex', rout = 'x' } }", "", "did you mean `route`?"),
         ("{ codex = { provider = 'codex', way = 'env' } }", "", "Codex has: hook, inject, file"),
         (
             "{ gh = { provider = 'github', way = 'hook' } }",
@@ -144,7 +144,11 @@ fn a_wrong_file_is_refused_with_its_place_and_a_way_out() {
         ("'a' = '{tokn:acme}'", "", "did you mean {token:PROVIDER}?"),
         ("'a' = '{capability}'", "", "because a file can outlive its worker"),
         ("'a' = '{inject:x}'", "", "no table [inject.NAME]; there is none"),
-        ("'a' = '{token:acme}'", "[agent]\ntokens = 'inject'\n", "agents hold no token"),
+        (
+            "'a' = '{token:acme}'",
+            "[inject.codex]\npreset = 'openai-codex'\n[agent]\ntokens = 'inject'\n",
+            "agents hold no token",
+        ),
         ("'a' = { template = 'netrcs' }", "", "did you mean \"netrc\"?"),
         ("'a.json' = { template = 'codex-auth' }", "", "provider is required"),
         ("'a' = { template = 'codex-auth', provider = 'codex' }", "", "shows another format"),

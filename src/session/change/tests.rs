@@ -420,6 +420,17 @@ fn a_live_sign_in_is_not_replaced_by_another_start() {
 }
 
 #[test]
+fn a_sign_in_takes_the_place_of_the_one_that_it_names_alone() {
+    let mut entry = Entry { pending: Some(pending("one", NOW)), ..Entry::default() };
+    let replace = |state| Change::Replace { state: State::new(state), pending: pending("two", NOW) };
+    assert_eq!(apply(&mut entry, replace("other"), NOW), Applied::Stale);
+    assert_eq!(apply(&mut entry, replace("one"), NOW), Applied::Done);
+    assert_eq!(entry.pending, Some(pending("two", NOW)));
+    assert_eq!(apply(&mut entry, replace("one"), NOW), Applied::Stale);
+    assert_eq!(apply(&mut Entry::default(), replace("one"), NOW), Applied::Stale);
+}
+
+#[test]
 fn a_pending_sign_in_from_a_broken_clock_counts_as_old() {
     for created_at in [0, -5, NOW - 900, NOW + 901] {
         assert!(!pending("one", created_at).is_live(NOW), "{created_at}");
