@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use super::{
     AgentSettings, Holder, InjectAccess, PromptError, file_text, folders::Folders,
-    placeholder_name::check_name, tool_files::ToolVariables, worker_secrets::WorkerSecrets,
+    placeholder_name::check_name, tool_settings::ToolVariables, worker_secrets::WorkerSecrets,
 };
 use crate::{
     ids::{ProviderId, RouteName, UnixTime},

@@ -2,37 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Holder, InjectAccess, placeholder_name::check_name};
+use super::{
+    Holder, InjectAccess,
+    placeholder_name::check_name,
+    tool_settings::{AgentFile, FileText},
+};
 use crate::{
     ids::{ProviderId, RouteName, UnixTime, closest},
     secret::Secret,
-    tools::{Content, Format, RenderError, Template, TokenValues, Value, Values, fill, next_placeholder},
+    tools::{Content, Format, RenderError, TokenValues, Value, Values, fill, next_placeholder},
 };
-
-/// A file below a worker's home.
-#[derive(Clone, Debug)]
-pub struct AgentFile {
-    /// Its path, relative to the home.
-    pub path: String,
-    /// Its content.
-    pub text: FileText,
-}
-
-/// The content of a file.
-#[derive(Clone, Debug)]
-pub enum FileText {
-    /// A text with placeholders.
-    Free(String),
-    /// A built-in template with a provider's token.
-    Template {
-        /// The template.
-        template: &'static Template,
-        /// The provider.
-        provider: ProviderId,
-        /// The vendor's address, for a template that names it.
-        base_url: Option<String>,
-    },
-}
 
 /// The placeholders of free texts with a provider as their argument, and the names of their values.
 const OF_PROVIDER: [(&str, &str); 6] = [

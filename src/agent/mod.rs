@@ -45,13 +45,13 @@ pub use environment::{
     CAPABILITY_VARIABLE, Placeholders, SOCKET_VARIABLE, TokenChanges, TokenRefusal, TokenSource,
     check_placeholders,
 };
-pub use file_text::{AgentFile, FileNames, FileText, check_file_text};
+pub use file_text::{FileNames, check_file_text};
 pub use folders::{FolderNames, example_socket, is_folder_name, missing_limits};
 pub use inject::{InjectAccess, InjectPorts, InjectWorker, Served};
 pub use lines::{BoundedLines, Line};
 pub use mcp::{MCP_PATH_VARIABLE, MCP_SOCKET_VARIABLE};
 pub use settings::{AgentSettings, Isolation, McpServer, SettingsError, WorkerLimits};
-pub use tool_settings::AgentTool;
+pub use tool_settings::{AgentFile, AgentTool, FileText};
 pub use workers::Workers;
 
 use std::{path::PathBuf, time::Duration};

@@ -26,7 +26,7 @@ use std::{
 
 use super::{
     AgentSettings, AgentTool, Holder, InjectAccess, PromptError, TokenChanges, TokenRefusal, TokenSource,
-    file_text, folders::Folders,
+    file_text, folders::Folders, tool_settings::ToolVariables,
 };
 use crate::{
     ids::ProviderId,
@@ -52,9 +52,6 @@ pub(super) struct ToolFiles {
     inner: Arc<Inner>,
     changes: Box<dyn TokenChanges>,
 }
-
-/// The variables of tools. A secret of the injecting proxy may be in them.
-pub(super) type ToolVariables = BTreeMap<String, Secret>;
 
 struct Inner {
     source: Source,

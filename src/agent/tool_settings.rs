@@ -1,10 +1,14 @@
-//! The tools of an agent, as the configuration names them.
+//! The tools and the files of an agent, as the configuration names them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     ids::{ProviderId, RouteName},
-    tools::{Means, Tool, Way},
+    secret::Secret,
+    tools::{Means, Template, Tool, Way},
 };
 
 /// A tool that a worker uses with a provider's tokens.
@@ -25,6 +29,34 @@ pub struct AgentTool {
     /// The route of the injecting proxy.
     pub route: Option<RouteName>,
 }
+
+/// A file below a worker's home.
+#[derive(Clone, Debug)]
+pub struct AgentFile {
+    /// Its path, relative to the home.
+    pub path: String,
+    /// Its content.
+    pub text: FileText,
+}
+
+/// The content of a file.
+#[derive(Clone, Debug)]
+pub enum FileText {
+    /// A text with placeholders.
+    Free(String),
+    /// A built-in template with a provider's token.
+    Template {
+        /// The template.
+        template: &'static Template,
+        /// The provider.
+        provider: ProviderId,
+        /// The vendor's address, for a template that names it.
+        base_url: Option<String>,
+    },
+}
+
+/// The variables of tools. A secret of the injecting proxy may be in them.
+pub(super) type ToolVariables = BTreeMap<String, Secret>;
 
 impl AgentTool {
     /// Returns the paths of its files, relative to the home.

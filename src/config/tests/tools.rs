@@ -96,7 +96,7 @@ fn a_wrong_tool_is_refused_with_its_place_and_a_way_out() {
             ROUTES,
             "it is for way = \"inject\", and this is \"hook\"",
         ),
-        ("{ gh = { provider = 'github', route = 'hb' } }", ROUTES, "did you mean \"hub\"?"),
+        ("{ gh = { provider = 'github', route = 'hubb' } }", ROUTES, "did you mean \"hub\"?"),
         (
             "{ openai-sdk = 'github' }",
             ROUTES,
