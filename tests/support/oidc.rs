@@ -286,6 +286,8 @@ fn spawn(script: PathBuf, options: &OidcOptions) -> Child {
     let node = install::program("node");
     let mut command = tokio::process::Command::new(&node);
     command
+        // V8's own threads can wait for the main one while that waits for them, and then the server never starts.
+        .arg("--single-threaded")
         .arg(script)
         .arg(format!("--access-token-ttl={}", options.access_token_ttl.as_secs()))
         .arg(format!("--refresh-token-ttl={}", options.refresh_token_ttl.as_secs()))

@@ -175,7 +175,6 @@ impl Reference {
         let failures = before.iter().filter(|request| !request.orphan).count();
         let repeated = grace && last.meaning == Some(Meaning::Ambiguous) && !last.repeated;
         let pause = match &last.meaning {
-            Some(Meaning::Ambiguous) if repeated => return Ok(true),
             Some(Meaning::Ambiguous) => backoff(failures),
             Some(Meaning::Unspent(seconds)) => {
                 seconds.map_or_else(|| backoff(failures), |seconds| seconds.min(LONGEST_PAUSE))
@@ -185,8 +184,13 @@ impl Reference {
             Some(Meaning::Verdict) => return Err("promise 6: sent again after the provider's verdict"),
             None => return Err("promise 1: two requests at once"),
         };
-        let is_over = |then: &i64| self.times.iter().any(|now| *now >= then + pause || now < then);
-        if !answered.iter().any(is_over) {
+        let is_over_at = |then: &i64, now: &i64| *now >= then + pause || now < then;
+        // One repetition may follow an attempt at once. An attempt after the pause has its own.
+        let is_surely_over = answered.iter().all(|then| self.times.iter().all(|now| is_over_at(then, now)));
+        if repeated && !is_surely_over {
+            return Ok(true);
+        }
+        if !answered.iter().any(|then| self.times.iter().any(|now| is_over_at(then, now))) {
             return Err("promise 1: Retry-After or the pause is not kept");
         }
         if in_doubt && works {
