@@ -207,11 +207,6 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "raw_tokens_disabled", detail)
     }
 
-    pub(super) fn no_owner_to_ask() -> Self {
-        let detail = "wait is for the capabilities of workers, whose owner is asked on Discord; an operator key has no owner to ask: send wait=0, and start a sign-in with threadkey auth start --as PRINCIPAL";
-        Self::invalid_request(detail)
-    }
-
     pub(super) fn authorization_timeout(provider: &ProviderId, wait: Duration) -> Self {
         let detail = format!(
             "the owner has not signed in at {provider} within {} s; the question in the thread stays, and another call joins it",

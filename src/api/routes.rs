@@ -74,7 +74,7 @@ pub(super) fn router(api: Api, via: Via) -> Router {
     params(
         ("provider" = String, Path, description = "The provider.", example = "gitlab", pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$"),
         ("min_ttl" = Option<u32>, Query, description = "The remaining life that the token should have, in seconds; 60 without it.", minimum = 0, maximum = 4294967295u32),
-        ("wait" = Option<u32>, Query, description = "How long to wait for the owner's sign-in without a session, in seconds; 0 without it. The owner is asked in the thread, once for all waiting calls. For a capability alone: an operator key has no owner to ask, and sends 0.", minimum = 0, maximum = 300),
+        ("wait" = Option<u32>, Query, description = "How long to wait for the owner's sign-in without a session, in seconds; 0 without it. The owner is asked in the thread, once for all waiting calls. It changes nothing for an operator key, which has no owner to ask.", minimum = 0, maximum = 300),
         ("probe" = Option<u8>, Query, description = "1: try the token at the provider first, for at most 1.5 s. If the provider answers 401, the call counts as a report, and returns another token. Every other answer, and none, changes nothing. For programs that cannot report a rejected token; 0 without it.", minimum = 0, maximum = 1),
         ("principal" = Option<String>, Query, description = "Whose token, for an operator key; it may be left out if the key covers one principal alone. A capability has one principal, and sends none.", example = "user:80351110224678912", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
     ),
@@ -106,9 +106,8 @@ async fn token(
         let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "probe", "principal"])?;
         let tenant = api.token_tenant(operator, &provider, &mut query)?;
         let (min_ttl, is_probed) = (min_ttl(&mut query)?, probe(&mut query)?);
-        if !wait(&mut query)?.is_zero() {
-            return Err(Problem::no_owner_to_ask());
-        }
+        // A key has no owner to ask.
+        wait(&mut query)?;
         let lease = match is_probed {
             false => api.tokens.operators_token(&operator.name, &tenant, min_ttl).await?,
             true => api.tokens.operators_probed_token(&operator.name, &tenant, min_ttl).await?,
