@@ -111,11 +111,12 @@ pub async fn probe_lease(
         LeaseSource::Exchange => return Probed::Unknown,
         LeaseSource::Environment => None,
         LeaseSource::Session => {
-            let session = store.read(tenant).await.ok().and_then(|entry| entry.session);
-            // The binding of a later session does not concern this token.
-            match session.filter(|session| session.access_token == lease.access_token) {
+            let Ok(entry) = store.read(tenant).await else { return Probed::Unknown };
+            match entry.session.filter(|session| session.access_token == lease.access_token) {
                 Some(session) => Some(session.binding),
-                None => return Probed::Unknown,
+                // Another caller replaced it meanwhile. The report of an older token costs nothing, and
+                // returns the one that is stored now.
+                None => return Probed::Refused,
             }
         }
     };
