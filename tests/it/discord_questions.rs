@@ -272,7 +272,6 @@ async fn an_ended_session_is_asked_for_anew_and_the_new_one_is_returned() {
     let (thread, capability) = agent(&team).await;
     assert_eq!(request(&team, &capability, 300).await.0, 200);
     server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
-    server.script([Reply::Json(400, json!({"error": "invalid_grant"}))]);
     team.home.set_offset(2 * AN_HOUR);
     let (answer, ()) = tokio::join!(request(&team, &capability, 300), async {
         let question = thread.wait_for_text("your sign-in there has ended").await;
