@@ -13,7 +13,10 @@ const MAX_DEPTH: usize = 64;
 /// Whether a process is that child, in its session, or its descendant. Reads a few small files of
 /// `/proc`.
 pub fn belongs_to(process: i32, child: u32) -> bool {
-    let Ok(child) = libc::pid_t::try_from(child) else { return false };
+    // No process has the number 0, but `getsid` returns it for a session outside this PID namespace.
+    let Some(child) = libc::pid_t::try_from(child).ok().filter(|child| *child > 0) else {
+        return false;
+    };
     // SAFETY: a plain number.
     if process > 0 && unsafe { libc::getsid(process) } == child {
         return true;

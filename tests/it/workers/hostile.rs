@@ -42,6 +42,7 @@ const LOCAL: &str = "read a secret in /usr/local/etc";
 struct Targets {
     folder: PathBuf,
     bot: i32,
+    objects: i32,
     sibling: i32,
     sibling_folder: PathBuf,
 }
@@ -126,6 +127,7 @@ esac"#;
         let folder = settings.root.parent().expect("it has one").to_string_lossy().into_owned();
         settings.env.insert("PROBE_FOLDER".into(), folder);
         settings.env.insert("PROBE_BOT".into(), std::process::id().to_string());
+        settings.env.insert("PROBE_OBJECTS".into(), objects.number.to_string());
     });
     let secret_paths = secrets.iter().map(|file| match file {
         Some(file) => {
@@ -178,10 +180,11 @@ esac"#;
 #[test]
 fn probe() {
     let Some(folder) = std::env::var_os("PROBE_FOLDER") else { return };
-    let number = |text: String| text.trim().parse().expect("a process id");
+    let number = |text: String| text.trim().parse().expect("a number");
     let targets = Targets {
         folder: folder.into(),
         bot: number(std::env::var("PROBE_BOT").expect("it is given")),
+        objects: number(std::env::var("PROBE_OBJECTS").expect("it is given")),
         sibling: number(fs::read_to_string("sibling").expect("it is in our own folder")),
         sibling_folder: fs::read_to_string("sibling-folder").expect("it is in our own folder").into(),
     };

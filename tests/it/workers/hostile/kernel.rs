@@ -3,6 +3,7 @@
 use std::{
     ffi::{CStr, CString},
     io,
+    sync::atomic::{AtomicI32, Ordering},
 };
 
 use super::{Attempts, CANARY, Targets, outcome};
@@ -15,6 +16,8 @@ const KEY_TYPE: &CStr = c"user";
 
 /// The bot's objects, which hold the canary. The kernel may lack some of them.
 pub(super) struct Objects {
+    /// Names the objects. Each test has objects of its own, because it removes them at its end.
+    pub(super) number: i32,
     key: libc::c_long,
     memory: i32,
     queue: i32,
@@ -22,15 +25,16 @@ pub(super) struct Objects {
     mq: i32,
 }
 
-/// The name of the key and of the message queue, and the number of the System V objects.
-fn name(bot: i32) -> CString {
-    CString::new(format!("/threadkey-test-{bot}")).expect("no zero")
+/// The name of the key and of the message queue.
+fn name(objects: i32) -> CString {
+    CString::new(format!("/threadkey-test-{objects}")).expect("no zero")
 }
 
 impl Objects {
     pub(super) fn make() -> Self {
-        let bot = std::process::id() as i32;
-        let mq_name = name(bot);
+        static MADE: AtomicI32 = AtomicI32::new(0);
+        let number = std::process::id() as i32 * 8 + MADE.fetch_add(1, Ordering::Relaxed);
+        let mq_name = name(number);
         // SAFETY: the arguments are C strings, plain numbers and buffers of the given length.
         unsafe {
             let key = libc::syscall(
@@ -41,20 +45,20 @@ impl Objects {
                 CANARY.len(),
                 USER_KEYRING,
             );
-            let memory = libc::shmget(bot, 4096, libc::IPC_CREAT | 0o600);
+            let memory = libc::shmget(number, 4096, libc::IPC_CREAT | 0o600);
             if memory >= 0 {
                 let at = libc::shmat(memory, std::ptr::null(), 0);
                 std::ptr::copy_nonoverlapping(CANARY.as_ptr(), at.cast(), CANARY.len());
                 libc::shmdt(at);
             }
-            let queue = libc::msgget(bot, libc::IPC_CREAT | 0o600);
+            let queue = libc::msgget(number, libc::IPC_CREAT | 0o600);
             let mq = libc::mq_open(
                 mq_name.as_ptr(),
                 libc::O_CREAT | libc::O_RDWR,
                 0o600,
                 std::ptr::null::<libc::mq_attr>(),
             );
-            Self { key, memory, queue, mq_name, mq }
+            Self { number, key, memory, queue, mq_name, mq }
         }
     }
 
@@ -86,7 +90,7 @@ impl Drop for Objects {
 }
 
 pub(super) fn attempts(targets: &Targets, all: &mut Attempts) {
-    objects(targets.bot, all);
+    objects(targets.objects, all);
     for (target, pid) in [("the bot", targets.bot), ("the sibling", targets.sibling)] {
         schedule(target, pid, all);
     }
@@ -94,8 +98,8 @@ pub(super) fn attempts(targets: &Targets, all: &mut Attempts) {
     own(all);
 }
 
-fn objects(bot: i32, all: &mut Attempts) {
-    let name = name(bot);
+fn objects(number: i32, all: &mut Attempts) {
+    let name = name(number);
     let mut bytes = [0_u8; 64];
     // SAFETY: the arguments are C strings, plain numbers and buffers of the given length.
     unsafe {
@@ -125,7 +129,7 @@ fn objects(bot: i32, all: &mut Attempts) {
             libc::syscall(libc::SYS_keyctl, KEYCTL_UNLINK, added, USER_KEYRING);
         }
 
-        let memory = libc::shmget(bot, 0, 0);
+        let memory = libc::shmget(number, 0, 0);
         all.push(("find the bot's memory".into(), outcome(memory.into())));
         let at = libc::shmat(memory, std::ptr::null(), libc::SHM_RDONLY);
         let error = io::Error::last_os_error();
@@ -141,7 +145,7 @@ fn objects(bot: i32, all: &mut Attempts) {
         if semaphore >= 0 {
             libc::semctl(semaphore, 0, libc::IPC_RMID);
         }
-        all.push(("open the bot's System V queue".into(), outcome(libc::msgget(bot, 0).into())));
+        all.push(("open the bot's System V queue".into(), outcome(libc::msgget(number, 0).into())));
         let queue = libc::mq_open(name.as_ptr(), libc::O_RDONLY);
         all.push(("open the bot's message queue".into(), outcome(queue.into())));
     }
