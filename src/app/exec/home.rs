@@ -24,15 +24,9 @@ use crate::{
 
 /// Entries of tools' folders that hold a login. None of them is linked: two programs would spend one
 /// refresh token.
-const CREDENTIALS: [&str; 7] = [
-    "auth.json",
-    ".credentials.json",
-    "credentials",
-    "credentials.json",
-    "hosts.yml",
-    "oauth_creds.json",
-    "google_accounts.json",
-];
+const LOGINS: [&str; 3] = ["auth.json", "google_accounts.json", "hosts.yml"];
+/// Parts of the names of other such entries, and of the copies that a tool or a user makes of them.
+const PARTS_OF_LOGINS: [&str; 2] = ["credential", "oauth_creds"];
 
 /// Variables that move the folders which other tools have in the home folder alone. The second one is the
 /// folder itself, and the first one the folder above it.
@@ -130,8 +124,7 @@ impl ToolFolder {
         }
         if let Some(own) = &self.own {
             for name in private_tree::names(own).map_err(at(own))? {
-                let is_credential = CREDENTIALS.iter().any(|credential| name.as_os_str() == *credential);
-                if !is_credential && !taken.contains(name.as_os_str()) {
+                if !is_login(&name) && !taken.contains(name.as_os_str()) {
                     let linked = tree.link(&self.relative.join(&name), &own.join(&name));
                     linked.map_err(at(&self.path.join(&name)))?;
                 }
@@ -165,6 +158,15 @@ impl ToolFolder {
             tree.remove_file(&self.relative.join(path)).map_err(at(&self.path.join(path)))
         })
     }
+}
+
+/// Whether an entry of a tool's folder holds a login.
+fn is_login(name: &OsStr) -> bool {
+    let name = name.to_string_lossy().to_ascii_lowercase();
+    let is_copy = |login: &&str| {
+        name.strip_prefix(**login).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+    };
+    LOGINS.iter().any(|login| is_copy(&login)) || PARTS_OF_LOGINS.iter().any(|part| name.contains(part))
 }
 
 /// Adds the path to an error.

@@ -441,8 +441,13 @@ fn private_tree(store: &Path) -> Result<PrivateTree, Failure> {
     }
     let mut beside = store.to_owned().into_os_string();
     beside.push(".exec");
-    PrivateTree::make(Path::new(&beside))
-        .map_err(internal("a private folder for the tool's files cannot be made beside the store"))
+    PrivateTree::make(Path::new(&beside)).map_err(|error| {
+        let text = format!(
+            "the tool's files have no place: {} cannot be made: {error}. XDG_RUNTIME_DIR can name a folder of yours that no other user can write",
+            Path::new(&beside).display()
+        );
+        Failure::new(Exit::Internal, text)
+    })
 }
 
 fn internal(problem: &'static str) -> impl Fn(io::Error) -> Failure {

@@ -66,6 +66,8 @@ impl Terminal {
 
     fn start_exec(&self, arguments: &[&str]) -> Running {
         let mut command = self.exec_command(arguments);
+        // A user's proxy, which does not reach this machine.
+        command.envs([("HTTP_PROXY", "http://127.0.0.1:1"), ("http_proxy", "http://127.0.0.1:1")]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Running { child, lines }

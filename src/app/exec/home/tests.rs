@@ -56,6 +56,26 @@ fn the_users_settings_stay_in_force_and_their_login_is_not_linked() {
 }
 
 #[test]
+fn no_login_of_a_tool_nor_a_copy_of_it_is_linked() {
+    for name in [
+        "auth.json",
+        "auth.json.bak",
+        "Auth.json~",
+        ".credentials.json",
+        "credentials",
+        "gemini-credentials.json",
+        "oauth_creds.json",
+        "google_accounts.json",
+        "hosts.yml",
+    ] {
+        assert!(is_login(OsStr::new(name)), "{name}");
+    }
+    for name in ["history.jsonl", "sessions", "projects", "auth.jsonl", "hosts.yml5", "skills", "CLAUDE.md"] {
+        assert!(!is_login(OsStr::new(name)), "{name}");
+    }
+}
+
+#[test]
 fn the_users_folder_is_the_one_that_the_tools_variable_names() {
     let moved = |name: &str| match name {
         "CODEX_HOME" => Some("/opt/codex".into()),
