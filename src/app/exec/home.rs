@@ -163,10 +163,9 @@ impl ToolFolder {
 /// Whether an entry of a tool's folder holds a login.
 fn is_login(name: &OsStr) -> bool {
     let name = name.to_string_lossy().to_ascii_lowercase();
-    let is_copy = |login: &&str| {
-        name.strip_prefix(**login).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
-    };
-    LOGINS.iter().any(|login| is_copy(&login)) || PARTS_OF_LOGINS.iter().any(|part| name.contains(part))
+    let is_copy =
+        |login: &str| name.strip_prefix(login).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
+    LOGINS.iter().any(|login| is_copy(login)) || PARTS_OF_LOGINS.iter().any(|part| name.contains(part))
 }
 
 /// Adds the path to an error.
