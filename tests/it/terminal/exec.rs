@@ -257,8 +257,14 @@ async fn a_killed_exec_takes_its_command_along_and_the_next_one_removes_its_fold
     let folder = PathBuf::from(running.line().await);
     signal_process(running.pid(), libc::SIGKILL);
     running.end().await;
-    while is_running(command) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let gone = async {
+        while is_running(command) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(WAIT, gone).await.is_err() {
+        signal_process(command, libc::SIGKILL);
+        panic!("the command lives on");
     }
     assert!(folder.exists(), "nothing could remove it");
     let next = terminal.exec(&[&["acme"][..], &base, &["--", "true"]].concat()).await;
