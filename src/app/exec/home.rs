@@ -2,7 +2,7 @@
 //!
 //! A tool with a folder of its own would not find its user's settings and history. So each entry of the
 //! user's folder is linked, except credentials, and except the files that threadkey writes. A settings file
-//! in TOML or JSON is both: the user's keys, and threadkey's over them. The user's files are read and never
+//! in TOML, JSON or YAML is both: the user's keys, and threadkey's over them. The user's files are read and never
 //! written here.
 
 use std::{
@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::yaml;
 use crate::{
     secret::Secret,
     sys::{
@@ -142,7 +143,7 @@ impl ToolFolder {
 /// format than their name shows: then ours count alone.
 fn merged(own: &Path, ours: &Secret) -> Option<Secret> {
     let extension = own.extension()?.to_str()?;
-    if !["toml", "json"].contains(&extension) {
+    if !["toml", "json", "yml"].contains(&extension) {
         return None;
     }
     let text = Secret::new(files::read_text(own).ok()?);
@@ -152,6 +153,7 @@ fn merged(own: &Path, ours: &Secret) -> Option<Secret> {
             merge_toml(&mut base, ours.expose().parse().ok()?);
             toml::to_string(&base).ok()
         }
+        "yml" => yaml::merge(text.expose(), ours.expose()),
         _ => {
             let mut base: serde_json::Value = serde_json::from_str(text.expose()).ok()?;
             merge_json(&mut base, serde_json::from_str(ours.expose()).ok()?);

@@ -15,6 +15,7 @@
 
 mod home;
 mod plan;
+mod yaml;
 
 use std::{
     collections::BTreeSet,
