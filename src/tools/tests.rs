@@ -235,7 +235,7 @@ fn gh_and_git_get_their_configuration() {
             ("GIT_CONFIG_VALUE_0", ""),
             (
                 "GIT_CONFIG_VALUE_1",
-                r"!'/opt/thread key/bin/thread'\''key' token acme --format git-credential --host 'vendor.example'"
+                r"!'/opt/thread key/bin/thread'\''key' token acme --probe --format git-credential --host 'vendor.example'"
             ),
             ("GIT_TERMINAL_PROMPT", "0"),
         ]
