@@ -307,7 +307,7 @@ impl Run<'_> {
 impl Ready<'_> {
     /// Renders the files and the variables with the present token.
     async fn render(&self, context: &Context<'_>) -> Result<Rendered, Failure> {
-        let token = if self.choice.means.holds_token() {
+        let token = if self.choice.means.needs_token() {
             let lease = context.broker.token(self.tenant, MIN_TTL).await?;
             let session = context.broker.session(self.tenant).await?;
             Some(TokenValues {
