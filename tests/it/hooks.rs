@@ -435,6 +435,7 @@ async fn a_hook_gets_the_limit_of_descriptors_that_the_program_started_with() {
         .arg(path())
         .env("KEY", KEY)
         .current_dir(home.path())
+        .stderr(std::process::Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .expect("it starts");
