@@ -433,14 +433,7 @@ impl WorkerTokenError {
     fn is_final(&self) -> bool {
         match self {
             Self::ProviderNotAllowed(_) | Self::NotEntitled | Self::RightsUnknown { .. } => true,
-            Self::Token(error) => matches!(
-                error,
-                TokenError::UnknownProvider(_)
-                    | TokenError::NoSession(_)
-                    | TokenError::Ended { .. }
-                    | TokenError::ExchangeRefused { .. }
-                    | TokenError::EnvironmentRejected { .. }
-            ),
+            Self::Token(error) => error.is_final(),
         }
     }
 }

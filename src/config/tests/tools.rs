@@ -92,6 +92,11 @@ fn a_wrong_tool_is_refused_with_its_place_and_a_way_out() {
         ("{ netrc = { provider = 'acme', base_url = 'https://u:p@x.example' } }", "", "neither a user"),
         ("{ netrc = { provider = 'acme', base_url = 'ftp://x.example' } }", "", "must begin with https://"),
         (
+            "{ codex = { provider = 'acme', base_url = 'http://x.example' } }",
+            "",
+            "because each request carries a token",
+        ),
+        (
             "{ codex = { provider = 'codex', route = 'hub' } }",
             ROUTES,
             "it is for way = \"inject\", and this is \"hook\"",
@@ -156,6 +161,11 @@ fn a_wrong_file_is_refused_with_its_place_and_a_way_out() {
             "'.netrc' = { template = 'netrc', provider = 'acme' }",
             "",
             "base_url is required with this template",
+        ),
+        (
+            "'.netrc' = { template = 'netrc', provider = 'acme', base_url = 'http://x.example' }",
+            "",
+            "because each request carries a token",
         ),
         ("'a.json' = { template = 'gemini-oauth', provider = 'acme' }", "", "write read_once = true"),
         ("'a.json' = { template = 'codex-auth', provider = 'codex', x = 1 }", "", "unknown"),
