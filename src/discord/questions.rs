@@ -116,13 +116,20 @@ async fn ask_again_if_gone(bot: BotHandle, question: Question, conversation: Con
         Err(error) => return debug!(%channel, %error, "cannot look for the thread of a question"),
         Ok(_) => return,
     }
+    let mut is_open = false;
     let removed = bot.conversations.change_questions(|all| {
-        if all.get(&tenant).is_some_and(|one| one.sign_in == question.sign_in && one.refused.is_none()) {
+        let current = all.get(&tenant);
+        is_open = current.is_some_and(|one| one.sign_in == question.sign_in && one.refused.is_none());
+        if is_open {
             all.remove(&tenant);
         }
     });
     if let Err(error) = removed.await {
         return warn!(%tenant, %error, "cannot record that the thread of a question is gone");
+    }
+    // It was answered meanwhile.
+    if !is_open {
+        return;
     }
     info!(%tenant, thread = %channel, "the thread of a question was deleted, so its owner is asked in another one");
     if let Err(refusal) = bot.clone().ask_if_due(&conversation, &tenant).await {
