@@ -150,7 +150,13 @@ impl ToolFiles {
         let source = &inner.source;
         for agent_tool in &source.settings.tools {
             let problem = |error: RenderError| failed(&agent_tool.tool.name, &error);
-            let rendered = source.with_values(agent_tool, None, |values| {
+            // A worker without a login starts without the account of one.
+            let token = if agent_tool.means.needs_token() {
+                source.tokens.token(&source.holder, &agent_tool.provider).await.ok()
+            } else {
+                None
+            };
+            let rendered = source.with_values(agent_tool, token.as_ref(), |values| {
                 Ok((
                     agent_tool.means.render_files(values, false)?,
                     agent_tool.means.render_variables(values)?,

@@ -2,7 +2,7 @@
 //!
 //! A tool with a folder of its own would not find its user's settings and history. So each entry of the
 //! user's folder is linked, except credentials, and except the files that threadkey writes. A settings file
-//! in TOML or JSON is both: the user's keys, and threadkey's over them. The user's files are read and never
+//! in TOML, JSON or YAML is both: the user's keys, and threadkey's over them. The user's files are read and never
 //! written here.
 
 use std::{
@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::yaml;
 use crate::{
     cli::print_notice,
     secret::Secret,
@@ -174,14 +175,14 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
 }
 
 /// Returns the user's settings with ours over them, and without the variables that the tool prefers to
-/// ours. `None` if the user has none, or if the format is another one than TOML and JSON: then ours count
+/// ours. `None` if the user has none, or if the format is another one than TOML, JSON and YAML: then ours count
 /// alone.
 ///
 /// # Errors
 /// The problem of the user's file.
 fn merged(own: &Path, ours: &Secret, rivals: &[&str]) -> Result<Option<Secret>, String> {
     let extension = own.extension().and_then(OsStr::to_str).unwrap_or_default();
-    if !["toml", "json"].contains(&extension) {
+    if !["toml", "json", "yml"].contains(&extension) {
         return Ok(None);
     }
     let text = match files::read_text(own) {
@@ -196,6 +197,7 @@ fn merged(own: &Path, ours: &Secret, rivals: &[&str]) -> Result<Option<Secret>, 
             merge_toml(&mut base, ours.expose().parse().map_err(|_| "ours is no TOML")?);
             toml::to_string(&base).map_err(|error| error.to_string())?
         }
+        "yml" => yaml::merge(text.expose(), ours.expose()).ok_or("it is no mapping with a key per line")?,
         _ => {
             let json = |text: &str| serde_json::from_str(text).map_err(|error| error.to_string());
             let mut base: serde_json::Value = json(text.expose())?;

@@ -17,6 +17,7 @@
 
 mod home;
 mod plan;
+mod yaml;
 
 use std::{
     collections::BTreeSet,
@@ -268,8 +269,15 @@ impl Run<'_> {
             Some((name, path))
         });
         let serves = Served::Terminal { principal: self.principal, providers: self.args.providers() };
-        let (sockets, open, process) = (sockets.collect(), BTreeSet::new(), Arc::default());
-        let access = server.open(InjectWorker { serves, voided: ended, sockets, open, process }).await;
+        let worker = InjectWorker {
+            serves,
+            capability: None,
+            voided: ended,
+            sockets: sockets.collect(),
+            open: BTreeSet::new(),
+            process: Arc::default(),
+        };
+        let access = server.open(worker).await;
         let access = access.map_err(internal("the injecting proxy cannot be opened"))?;
         Ok(Some((server, access)))
     }
@@ -306,7 +314,7 @@ impl Run<'_> {
 impl Ready<'_> {
     /// Renders the files and the variables with the present token.
     async fn render(&self, context: &Context<'_>) -> Result<Rendered, Failure> {
-        let token = if self.choice.means.holds_token() {
+        let token = if self.choice.means.needs_token() {
             let lease = context.broker.token(self.tenant, MIN_TTL).await?;
             let session = context.broker.session(self.tenant).await?;
             Some(TokenValues {

@@ -110,6 +110,25 @@ async fn a_command_gets_its_tools_folder_and_its_exit_code_passes() {
 }
 
 #[tokio::test]
+async fn the_users_settings_of_gh_hold_and_their_login_does_not() {
+    let terminal = Terminal::start("").await;
+    let own = terminal.home.path().join("home/.config/gh");
+    std::fs::create_dir_all(&own).unwrap();
+    let settings = "# mine\neditor: vim\nhosts:\n    github.com:\n        oauth_token: mine\n";
+    std::fs::write(own.join("config.yml"), settings).unwrap();
+    std::fs::write(own.join("hosts.yml"), "github.com:\n    oauth_token: mine\n").unwrap();
+    let api = ["--tool", "gh", "--base-url", "https://github.acme.example"];
+    let script = "cat $GH_CONFIG_DIR/config.yml $GH_CONFIG_DIR/hosts.yml";
+    let ended = terminal.exec(&[&["acme"][..], &api, &["--", "sh", "-c", script]].concat()).await;
+    let token = terminal.token(&[]).await;
+    for words in ["# mine\neditor: vim\nversion: \"1\"\n", "github.acme.example", &token] {
+        assert!(ended.stdout.contains(words), "{words}: {ended:?}");
+    }
+    assert!(!ended.stdout.contains("oauth_token: mine"), "{ended:?}");
+    assert_eq!(std::fs::read_to_string(own.join("config.yml")).unwrap(), settings);
+}
+
+#[tokio::test]
 async fn a_hook_prints_the_token_of_the_same_principal() {
     let terminal = Terminal::start("").await;
     terminal.sign_in("user:9").await;
