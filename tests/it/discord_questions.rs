@@ -377,12 +377,7 @@ async fn a_former_member_of_a_sharing_server_is_asked_once_for_an_own_sign_in() 
     let shares = scripted_agent(KEEP).replace("root = ", "shared = true\nroot = ");
     let team = Team::new(&server.config_toml("acme"), &shares).await;
     let bot = team.run().await;
-    team.bob.make_manager(&team.guild);
-    let options = [("provider", "acme"), ("shared", "true")];
-    let started = team.bob.command(&team.general, "auth start", &options).await;
-    let link = started.link("Sign in to acme").expect("a link");
-    let callback = browser::sign_in(&link, "team").await;
-    enter(&started, &callback.url).await.says("Signed in as").await;
+    team.sign_in_shared("team").await;
     let (thread, capability) = agent(&team).await;
     assert_eq!(request(&team, &capability, 300).await.0, 200, "the server's login serves a member");
     team.guild.leave(&team.alice);

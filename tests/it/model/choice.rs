@@ -15,7 +15,7 @@ use super::{
     disk::{CHOICE, PENDING, Stored},
     reference::{Meaning, Presented, Reference},
     snapshots::Snapshots,
-    steps::{Choice, Named, PROVIDERS, TENANTS},
+    steps::{Choice, Named, TENANTS},
 };
 
 /// The record of sign-ins that waited for a choice, and of revocations.
