@@ -169,7 +169,10 @@ fn codex_gets_a_login_file_that_it_never_refreshes() {
 fn claude_gets_a_hook_a_route_or_a_profile() {
     let hook = rendered("claude", Way::Hook);
     let command = r"'/opt/thread key/bin/thread'\''key' token acme --probe --min-ttl 6m";
-    assert_eq!(json_of(&hook, "settings.json"), json!({ "apiKeyHelper": command }));
+    assert_eq!(
+        json_of(&hook, "settings.json"),
+        json!({ "apiKeyHelper": command, "env": { "ANTHROPIC_BASE_URL": "https://vendor.example/api/v1" } })
+    );
     assert_eq!(hook.variables["ANTHROPIC_BETAS"].expose(), "oauth-2025-04-20");
     assert_eq!(hook.variables["CLAUDE_CONFIG_DIR"].expose(), "/home/w/folder");
 
@@ -270,6 +273,20 @@ fn a_value_that_cannot_stand_in_a_file_is_refused() {
         assert!(plain("key = {token:acme}", odd).is_err(), "{odd}");
     }
     assert!(plain("key = \"{scope:acme}\"", "read write").is_ok());
+}
+
+#[test]
+fn a_token_ends_no_string_around_its_double_quotes() {
+    for (text, format) in [
+        ("a: '\"{token:acme}\"'\n", Format::Yaml),
+        ("a = '''\n\"{token:acme}\"\n'''\n", Format::Toml),
+        ("a = '\"{token:acme}\"'\n", Format::Toml),
+    ] {
+        let mut value = |_: &str| Ok(Some(Value::Text("x'''\nb: c' '\nb = 'c".into())));
+        let filled = fill(super::Content { text, format }, &mut value).expect("it renders");
+        assert_eq!(filled.expose().matches('\'').count(), text.matches('\'').count(), "{text}");
+        assert_eq!(filled.expose().lines().count(), text.lines().count(), "{text}");
+    }
 }
 
 proptest! {
