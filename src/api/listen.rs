@@ -132,7 +132,8 @@ pub(super) async fn accept_tcp(
         }
     };
     let is_local = matches!(transport, ListenTransport::Local);
-    let router = router(api.clone(), Via::Tcp).layer(from_fn_with_state(is_local, not_for_browsers));
+    let api = Api { via: Via::Tcp, ..api.clone() };
+    let router = router(api).layer(from_fn_with_state(is_local, not_for_browsers));
     let (slots, shares) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Shares::new());
     let accepting = async {
         loop {

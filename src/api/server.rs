@@ -109,7 +109,7 @@ pub async fn serve(
     let following = tokio::spawn(operators.clone().follow());
     let metrics = Arc::new(Metrics::new(&broker));
     let waits = tokens.clone();
-    let api = Api { broker, capabilities, tokens, operators, bot, inject_only, metrics };
+    let api = Api { broker, capabilities, tokens, operators, bot, inject_only, metrics, via: Via::Socket };
     let connections = TaskTracker::new();
     let accepting = async {
         match tcp {
@@ -142,7 +142,7 @@ async fn accept_unix(
     connections: &TaskTracker,
     shutdown: &CancellationToken,
 ) {
-    let router = router(api.clone(), Via::Socket);
+    let router = router(api.clone());
     let (slots, shares) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Shares::new());
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
