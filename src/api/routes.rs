@@ -8,19 +8,16 @@ use std::sync::Arc;
 use axum::{
     Extension, Router,
     body::Body,
-    extract::{MatchedPath, Path, RawQuery, Request, State},
-    http::{HeaderMap, HeaderValue, header},
-    middleware::{Next, from_fn_with_state},
+    extract::{Path, RawQuery, State},
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
-use tokio::time::Instant;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     callers::Caller,
     health,
-    metrics::Metrics,
     openapi::{self, ReportProblems, ScopeProblems, TokenProblems},
     operators::{Operator, Right},
     owner_wait::WorkerRequest,
@@ -57,11 +54,9 @@ pub fn document() -> OpenApi {
 
 /// Builds all routes.
 pub(super) fn router(api: Api) -> Router {
-    let metrics = api.metrics.clone();
     Router::from(documented())
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .layer(from_fn_with_state(metrics, around))
         .with_state(Arc::new(api))
 }
 
@@ -110,7 +105,7 @@ async fn token(
             true => api.tokens.operators_probed_token(&operator.name, &tenant, min_ttl).await?,
         };
         api.to_operator(&headers, &lease)?;
-        Ok(axum::Json(TokenJson::from(&lease)).into_response())
+        Ok(token_answer(&lease))
     };
     share.run_request(caller.holding(), Box::pin(answer)).await
 }
@@ -150,7 +145,7 @@ async fn rejected(
                 let token = rejected_token(body).await?;
                 let lease = api.tokens.rejected_by_operator(&operator.name, &tenant, &token).await?;
                 api.to_operator(&headers, &lease)?;
-                Ok(axum::Json(TokenJson::from(&lease)).into_response())
+                Ok(token_answer(&lease))
             }
         }
     };
@@ -196,6 +191,16 @@ async fn insufficient_scope(
     share.run_request(caller.holding(), Box::pin(answer)).await
 }
 
+/// Returns the answer with a token.
+fn token_answer(lease: &Lease) -> Response {
+    // One allocation: the buffer of axum's own `Json` begins with 128 bytes, and grows by copies.
+    let mut body = Vec::with_capacity(512 + lease.access_token.expose().len());
+    // It fails for maps with keys that are no text alone.
+    let written = serde_json::to_writer(&mut body, &TokenJson::from(lease));
+    debug_assert!(written.is_ok(), "a token is JSON");
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
 impl Api {
     /// Refuses a worker where workers get tokens by the injecting proxy alone.
     fn refuse_raw_tokens(&self, caller: &Caller) -> Result<(), Problem> {
@@ -228,18 +233,6 @@ impl Api {
         };
         let (conversation, tenant) = (holder.conversation.id, &lease.tenant);
         tracing::debug!(%conversation, %tenant, generation = lease.generation, "a worker was given a token");
-        Ok(axum::Json(TokenJson::from(lease)).into_response())
+        Ok(token_answer(lease))
     }
-}
-
-/// Does the work that is common to all routes. It is one layer, because each layer costs each request
-/// two allocations. A request is counted by its route, never by its path, which may name anything.
-async fn around(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let started = Instant::now();
-    let mut response = next.run(request).await;
-    let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    metrics.count_request(route, response.status(), started.elapsed());
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

@@ -215,7 +215,7 @@ impl HttpBody for Attempt {
             }
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
-                    headers::prepare_trailers(trailers);
+                    headers::remove_unforwarded(trailers);
                     if source.secrets.are_in_headers(trailers) {
                         (source.is_broken, source.has_secret) = (true, true);
                         return Poll::Ready(Some(Err(BodyError::Secret)));

@@ -36,32 +36,38 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    remove(headers, |name| HOP_BY_HOP.contains(name) || named.contains(name));
+}
+
+/// Removes the headers that `is_unwanted`. A message has fewer headers than there are unwanted names, so
+/// they are not looked up one by one.
+fn remove(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
+    let unwanted: Vec<HeaderName> = headers.keys().filter(|name| is_unwanted(name)).cloned().collect();
+    for name in unwanted {
         headers.remove(name);
     }
 }
 
-/// Removes the trailers of a request that would be no headers of it: those of the connection, its
-/// credentials, its cookies and its overrides (RFC 9110 §6.5.1).
-pub(super) fn prepare_trailers(trailers: &mut HeaderMap) {
-    remove_hop_by_hop(trailers);
-    for name in CREDENTIALS.iter().chain(&[header::HOST, header::CONTENT_LENGTH, header::COOKIE]) {
-        trailers.remove(name);
-    }
-    remove_overrides(trailers);
+/// Removes the headers or trailers of a request that reach no upstream: those of the connection, its
+/// credentials, its host and length, its cookies and its overrides (RFC 9110 §6.5.1).
+pub(super) fn remove_unforwarded(headers: &mut HeaderMap) {
+    const OWN: [HeaderName; 3] = [header::HOST, header::CONTENT_LENGTH, header::COOKIE];
+    remove_hop_by_hop(headers);
+    remove(headers, |name| CREDENTIALS.contains(name) || OWN.contains(name) || is_override(name));
 }
 
-/// Removes the headers that give a request another method, path or origin. A gateway joins names with
-/// `_` and names with `-`.
-fn remove_overrides(headers: &mut HeaderMap) {
-    let is_override = |name: &&HeaderName| {
-        let name = name.as_str().replace('_', "-");
-        OVERRIDES.contains(&name.as_str()) || name.starts_with("x-forwarded")
+/// Whether a header gives a request another method, path or origin. A gateway joins names with `_` and
+/// names with `-`.
+fn is_override(name: &HeaderName) -> bool {
+    let joined;
+    let name = match name.as_str() {
+        name if name.contains('_') => {
+            joined = name.replace('_', "-");
+            &*joined
+        }
+        name => name,
     };
-    let named: Vec<HeaderName> = headers.keys().filter(is_override).cloned().collect();
-    for name in named {
-        headers.remove(name);
-    }
+    OVERRIDES.contains(&name) || name.starts_with("x-forwarded")
 }
 
 /// Prepares a request's headers: those of the caller's connection, its credentials, its cookies, its
@@ -71,11 +77,7 @@ pub(super) fn prepare(headers: &mut HeaderMap, route: &RouteHeaders) {
     let takes_trailers = headers.get_all(header::TE).iter().any(|value| {
         value.to_str().is_ok_and(|value| value.split(',').any(|part| part.trim() == "trailers"))
     });
-    remove_hop_by_hop(headers);
-    for name in CREDENTIALS.iter().chain(&[header::HOST, header::CONTENT_LENGTH, header::COOKIE]) {
-        headers.remove(name);
-    }
-    remove_overrides(headers);
+    remove_unforwarded(headers);
     if takes_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
