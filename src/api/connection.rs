@@ -88,12 +88,12 @@ impl Service<Request<Incoming>> for Routes {
     type Error = std::convert::Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.answering.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(self.share.clone());
-        let (dispatch, answering) = (self.dispatch.clone(), self.answering.clone());
+        let (dispatch, share, answering) =
+            (self.dispatch.clone(), self.share.clone(), self.answering.clone());
         Box::pin(async move {
-            let response = dispatch.answer(request).await;
+            let response = dispatch.answer(request, share).await;
             Ok(response.map(|body| Answer { body, answering }))
         })
     }

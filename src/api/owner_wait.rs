@@ -48,7 +48,7 @@ impl WorkerRequest<'_> {
             // Boxed, so that a request that waits does not hold the room of an attempt.
             let attempt = async { Ok(Box::pin(self.attempt()).await) };
             let error = match self.share.run_request(holding(), attempt).await? {
-                Ok(lease) => return self.api.answer(self.headers, &lease),
+                Ok(lease) => return self.api.answer(self.headers, lease),
                 Err(error) => error,
             };
             if self.wait.is_zero() || !error.needs_sign_in() {

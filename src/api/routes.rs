@@ -33,6 +33,9 @@ use crate::{
     ids::{ProviderId, Tenant},
 };
 
+/// The path of the most frequent request.
+pub(super) const TOKEN_ROUTE: &str = "/v1/token/{provider}";
+
 /// The documented routes.
 fn documented() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(openapi::base())
@@ -53,11 +56,11 @@ pub fn document() -> OpenApi {
 }
 
 /// Builds all routes.
-pub(super) fn router(api: Api) -> Router {
+pub(super) fn router(api: Arc<Api>) -> Router {
     Router::from(documented())
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .with_state(Arc::new(api))
+        .with_state(api)
 }
 
 /// Hands out an access token that lives for at least `min_ttl`, after a refresh where one is needed, and
@@ -80,34 +83,7 @@ async fn token(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let caller = api.caller(&headers)?;
-    api.refuse_raw_tokens(&caller)?;
-    let operator = match &caller {
-        Caller::Worker(holder) => {
-            let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "probe"])?;
-            let (min_ttl, wait, is_probed) = (min_ttl(&mut query)?, wait(&mut query)?, probe(&mut query)?);
-            let provider = provider.parse().map_err(|_| Problem::provider_not_allowed())?;
-            let (api, share, headers) = (&*api, &share, &headers);
-            let request =
-                WorkerRequest { api, share, headers, holder, provider, min_ttl, wait, is_probed };
-            return request.answer().await;
-        }
-        Caller::Operator(operator) => operator,
-    };
-    let answer = async {
-        let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "probe", "principal"])?;
-        let tenant = api.token_tenant(operator, &provider, &mut query)?;
-        let (min_ttl, is_probed) = (min_ttl(&mut query)?, probe(&mut query)?);
-        // A key has no owner to ask.
-        wait(&mut query)?;
-        let lease = match is_probed {
-            false => api.tokens.operators_token(&operator.name, &tenant, min_ttl).await?,
-            true => api.tokens.operators_probed_token(&operator.name, &tenant, min_ttl).await?,
-        };
-        api.to_operator(&headers, &lease)?;
-        Ok(token_answer(&lease))
-    };
-    share.run_request(caller.holding(), Box::pin(answer)).await
+    api.token(&share, &provider, query.as_deref(), &headers).await
 }
 
 /// Takes the report that a resource rejected a token before its expiry, and hands out another one: the
@@ -137,7 +113,7 @@ async fn rejected(
                 let entitlement = api.entitlement(holder, &provider).await?;
                 Parameters::of(query.as_deref(), &[])?;
                 let token = rejected_token(body).await?;
-                api.answer(&headers, &entitlement.rejected(&token).await?)
+                api.answer(&headers, entitlement.rejected(&token).await?)
             }
             Caller::Operator(operator) => {
                 let mut query = Parameters::of(query.as_deref(), &["principal"])?;
@@ -145,7 +121,7 @@ async fn rejected(
                 let token = rejected_token(body).await?;
                 let lease = api.tokens.rejected_by_operator(&operator.name, &tenant, &token).await?;
                 api.to_operator(&headers, &lease)?;
-                Ok(token_answer(&lease))
+                Ok(token_answer(lease))
             }
         }
     };
@@ -192,7 +168,7 @@ async fn insufficient_scope(
 }
 
 /// Returns the answer with a token.
-fn token_answer(lease: &Lease) -> Response {
+fn token_answer(lease: Lease) -> Response {
     // One allocation: the buffer of axum's own `Json` begins with 128 bytes, and grows by copies.
     let mut body = Vec::with_capacity(512 + lease.access_token.expose().len());
     // It fails for maps with keys that are no text alone.
@@ -202,6 +178,43 @@ fn token_answer(lease: &Lease) -> Response {
 }
 
 impl Api {
+    /// Answers a request for a token.
+    pub(super) async fn token(
+        &self,
+        share: &Arc<ConnectionShare>,
+        provider: &str,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Response, Problem> {
+        let caller = self.caller(headers)?;
+        self.refuse_raw_tokens(&caller)?;
+        let operator = match &caller {
+            Caller::Worker(holder) => {
+                let mut query = Parameters::of(query, &["min_ttl", "wait", "probe"])?;
+                let (min_ttl, wait, is_probed) = (min_ttl(&mut query)?, wait(&mut query)?, probe(&mut query)?);
+                let provider = provider.parse().map_err(|_| Problem::provider_not_allowed())?;
+                let request =
+                    WorkerRequest { api: self, share, headers, holder, provider, min_ttl, wait, is_probed };
+                return Box::pin(request.answer()).await;
+            }
+            Caller::Operator(operator) => operator,
+        };
+        let answer = async {
+            let mut query = Parameters::of(query, &["min_ttl", "wait", "probe", "principal"])?;
+            let tenant = self.token_tenant(operator, provider, &mut query)?;
+            let (min_ttl, is_probed) = (min_ttl(&mut query)?, probe(&mut query)?);
+            // A key has no owner to ask.
+            wait(&mut query)?;
+            let lease = match is_probed {
+                false => self.tokens.operators_token(&operator.name, &tenant, min_ttl).await?,
+                true => Box::pin(self.tokens.operators_probed_token(&operator.name, &tenant, min_ttl)).await?,
+            };
+            self.to_operator(headers, &lease)?;
+            Ok(token_answer(lease))
+        };
+        share.run_request(caller.holding(), Box::pin(answer)).await
+    }
+
     /// Refuses a worker where workers get tokens by the injecting proxy alone.
     fn refuse_raw_tokens(&self, caller: &Caller) -> Result<(), Problem> {
         match caller {
@@ -227,7 +240,7 @@ impl Api {
 
     /// Answers with the token if the capability is still live. A refresh takes a while, and the
     /// worker may have ended meanwhile.
-    pub(super) fn answer(&self, headers: &HeaderMap, lease: &Lease) -> Result<Response, Problem> {
+    pub(super) fn answer(&self, headers: &HeaderMap, lease: Lease) -> Result<Response, Problem> {
         let Caller::Worker(holder) = self.caller(headers)? else {
             return Err(Problem::unauthorized(self.via));
         };

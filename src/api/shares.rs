@@ -30,8 +30,11 @@
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
+    future::poll_fn,
     net::{IpAddr, Ipv6Addr},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
 };
 
 use tokio_util::sync::CancellationToken;
@@ -141,13 +144,20 @@ impl ConnectionShare {
         holder: Holding,
         work: impl Future<Output = Result<T, Problem>>,
     ) -> Result<T, Problem> {
-        let displaced = CancellationToken::new();
-        let _place = pool.enter(holder.clone(), displaced.clone());
-        self.arrival().take();
-        let result = tokio::select! {
-            biased;
-            result = work => result,
-            () = displaced.cancelled() => Err(Problem::too_many_requests()),
+        let mut work = pin!(work);
+        // An answer that is there at once needs no place: nothing else runs on this connection meanwhile.
+        let result = match poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+            Poll::Ready(result) => result,
+            Poll::Pending => {
+                let displaced = CancellationToken::new();
+                let _place = pool.enter(holder.clone(), displaced.clone());
+                self.arrival().take();
+                tokio::select! {
+                    biased;
+                    result = work => result,
+                    () = displaced.cancelled() => Err(Problem::too_many_requests()),
+                }
+            }
         };
         self.enter_arrivals(Arriving::Known(holder));
         result
@@ -155,8 +165,15 @@ impl ConnectionShare {
 
     /// Moves the connection to the arrivals, before and after a request.
     fn enter_arrivals(&self, holder: Arriving) {
-        let place = self.shares.arrivals.enter(holder, self.dismissed.clone());
-        *self.arrival() = Some(place);
+        let mut arrival = self.arrival();
+        match &mut *arrival {
+            Some(place) if place.holder == holder => place.renew(),
+            _ => {
+                // The earlier place is returned first, so that the connection displaces no other one.
+                *arrival = None;
+                *arrival = Some(self.shares.arrivals.enter(holder, self.dismissed.clone()));
+            }
+        }
     }
 
     fn arrival(&self) -> MutexGuard<'_, Option<Place<Arriving>>> {
@@ -242,6 +259,21 @@ impl<K: Ord> Table<K> {
         }
         self.taken -= 1;
         Some(removed)
+    }
+}
+
+impl<K: Ord> Place<K> {
+    /// Makes the place the newest one of its holder. A lost place stays lost.
+    fn renew(&mut self) {
+        let mut table = self.pool.table();
+        let Table { next, held, .. } = &mut *table;
+        if let Some(places) = held.get_mut(&self.holder)
+            && let Some(lost) = places.remove(&self.number)
+        {
+            places.insert(*next, lost);
+            self.number = *next;
+            *next += 1;
+        }
     }
 }
 
