@@ -123,8 +123,21 @@ mod tests {
         for path in ["/v1/token/acme", "/v1/token/%2e", "/v1/token/{provider}"] {
             assert!(template.matches(path), "{path}");
         }
-        for path in ["", "/", "/v1/token", "/v1/token/", "/v1/token/a/b", "/v1/token/a/", "v1/token/a", "//v1/token/a"] {
+        for path in ["", "/", "/v1/token", "/v1/token/", "/v1/token/a/b", "/v1/token/a/", "v1/token/a"] {
             assert!(!template.matches(path), "{path}");
         }
+    }
+
+    #[test]
+    fn only_a_plain_request_for_a_token_passes_by_the_router() {
+        let provider = |method: Method, path: &str| {
+            let request = Request::builder().method(method).uri(path).body(()).expect("a request");
+            provider_of(&request).map(str::to_owned)
+        };
+        assert_eq!(provider(Method::GET, "/v1/token/acme?wait=1"), Some("acme".to_owned()));
+        for path in ["/v1/token/", "/v1/token/acme/rejected", "/v1/token/%61cme", "/v1/sessions"] {
+            assert_eq!(provider(Method::GET, path), None, "{path}");
+        }
+        assert_eq!(provider(Method::HEAD, "/v1/token/acme"), None);
     }
 }

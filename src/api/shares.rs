@@ -390,6 +390,39 @@ mod tests {
         assert!(!kept.dismissed.is_cancelled(), "it has presented a key");
     }
 
+    #[tokio::test]
+    async fn a_connection_that_was_just_used_is_the_last_of_its_holder_to_lose_its_place() {
+        let shares = Shares::new();
+        let used = async |connection: &ConnectionShare| {
+            let operator = Holding::Operator("backup".to_owned());
+            connection.run_request(operator, async { Ok(()) }).await.expect("it is served");
+        };
+        let [first, second] = [(); 2].map(|()| shares.arrive(Peer::Process(None)));
+        for connection in [&first, &second, &first] {
+            used(connection).await;
+        }
+        let mut others = Vec::new();
+        for _ in 0..ARRIVALS - 1 {
+            others.push(shares.arrive(Peer::Process(None)));
+            used(&others[others.len() - 1]).await;
+        }
+        assert!(second.dismissed.is_cancelled() && !first.dismissed.is_cancelled());
+        assert_eq!(shares.arrivals.table().taken, ARRIVALS);
+    }
+
+    #[tokio::test]
+    async fn a_request_takes_a_place_once_it_has_to_wait() {
+        let shares = Shares::new();
+        let connection = shares.arrive(Peer::Process(None));
+        let operator = || Holding::Operator("backup".to_owned());
+        let taken = || (shares.arrivals.table().taken, shares.requests.table().taken);
+        connection.run_request(operator(), async { Ok(assert_eq!(taken(), (1, 0))) }).await.expect("served");
+        let waits = std::future::pending::<Result<(), Problem>>();
+        let mut waiting = Box::pin(connection.run_request(operator(), waits));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        assert_eq!(taken(), (0, 1));
+    }
+
     #[test]
     fn all_addresses_of_one_ipv6_network_are_one_peer() {
         let peer = |text: &str| Peer::at(text.parse().expect("an address"));

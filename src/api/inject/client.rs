@@ -336,3 +336,52 @@ impl AsyncWrite for UpstreamStream {
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    /// Returns an idle connection, and its other end.
+    async fn connection() -> (Kept, DuplexStream) {
+        let (ours, theirs) = duplex(1024);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(ours)).await.expect("it is open");
+        tokio::spawn(connection);
+        sender.ready().await.expect("it is open");
+        (Kept { sender, usage: Usage::default() }, theirs)
+    }
+
+    async fn is_closed(theirs: &mut DuplexStream) -> bool {
+        theirs.read(&mut [0]).await.expect("no error") == 0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_idle_for_too_long_is_closed() {
+        let (kept, mut theirs) = connection().await;
+        let idle = Arc::new(Idle::default());
+        idle.put(kept);
+        let before = Instant::now();
+        assert!(is_closed(&mut theirs).await);
+        assert!((IDLE..=IDLE + SWEEP_EVERY).contains(&before.elapsed()));
+        assert!(idle.take().is_none() && !idle.lock().is_swept);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_idle_connection_is_used_and_the_oldest_one_goes_first() {
+        let idle = Arc::new(Idle::default());
+        let (kept, mut oldest) = connection().await;
+        idle.put(kept);
+        let mut others = Vec::new();
+        for _ in 0..MAX_IDLE {
+            let (kept, theirs) = connection().await;
+            idle.put(kept);
+            others.push(theirs);
+        }
+        assert!(is_closed(&mut oldest).await);
+        drop(others.pop());
+        tokio::task::yield_now().await;
+        assert!(idle.take().is_some(), "the one before the closed one");
+        assert_eq!(idle.lock().connections.len(), MAX_IDLE - 2);
+    }
+}
