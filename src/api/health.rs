@@ -31,10 +31,7 @@ pub(super) async fn healthy() -> &'static str {
         ReadyProblems
     )
 )]
-pub(super) async fn ready(
-    State(api): State<Arc<Api>>,
-    headers: HeaderMap,
-) -> Result<String, Problem> {
+pub(super) async fn ready(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<String, Problem> {
     let store = api.broker.status(&[]).await.map(drop);
     let locks = match &store {
         Ok(()) => api.broker.check_locks().await,

@@ -191,7 +191,8 @@ impl Api {
         let operator = match &caller {
             Caller::Worker(holder) => {
                 let mut query = Parameters::of(query, &["min_ttl", "wait", "probe"])?;
-                let (min_ttl, wait, is_probed) = (min_ttl(&mut query)?, wait(&mut query)?, probe(&mut query)?);
+                let (min_ttl, wait, is_probed) =
+                    (min_ttl(&mut query)?, wait(&mut query)?, probe(&mut query)?);
                 let provider = provider.parse().map_err(|_| Problem::provider_not_allowed())?;
                 let request =
                     WorkerRequest { api: self, share, headers, holder, provider, min_ttl, wait, is_probed };
@@ -207,7 +208,9 @@ impl Api {
             wait(&mut query)?;
             let lease = match is_probed {
                 false => self.tokens.operators_token(&operator.name, &tenant, min_ttl).await?,
-                true => Box::pin(self.tokens.operators_probed_token(&operator.name, &tenant, min_ttl)).await?,
+                true => {
+                    Box::pin(self.tokens.operators_probed_token(&operator.name, &tenant, min_ttl)).await?
+                }
             };
             self.to_operator(headers, &lease)?;
             Ok(token_answer(lease))
