@@ -9,7 +9,7 @@
 //!   peer's process. An honest caller presents its capability with its first bytes, so it is an
 //!   arrival for a moment only.
 //! - *requests* have a live capability or operator key. They are counted by conversation or key,
-//!   across all its processes.
+//!   across all its processes. A request that is answered at once, without a wait, takes no place.
 //!
 //! - *waits* are those requests while they wait for the owner's sign-in, for minutes. They are counted
 //!   like requests, in a pool of their own: they take no place from a request, nor does one from them.
@@ -416,7 +416,11 @@ mod tests {
         let connection = shares.arrive(Peer::Process(None));
         let operator = || Holding::Operator("backup".to_owned());
         let taken = || (shares.arrivals.table().taken, shares.requests.table().taken);
-        connection.run_request(operator(), async { Ok(assert_eq!(taken(), (1, 0))) }).await.expect("served");
+        let answered = async {
+            assert_eq!(taken(), (1, 0));
+            Ok(())
+        };
+        connection.run_request(operator(), answered).await.expect("it is served");
         let waits = std::future::pending::<Result<(), Problem>>();
         let mut waiting = Box::pin(connection.run_request(operator(), waits));
         assert!(futures_util::poll!(&mut waiting).is_pending());
