@@ -277,7 +277,7 @@ fn config_init(config: Option<&Path>, args: &InitArgs) -> Result<(), Failure> {
     }
     let text = on_one_thread(|| cli::config_init::compose(args))??;
     let parsed = Config::parse(path.clone(), text.clone(), &variables);
-    parsed.map_err(|error| {
+    let parsed = parsed.map_err(|error| {
         Failure::new(Exit::Usage, format!("nothing was written: {}", error.in_unwritten(&text)))
     })?;
     let written = path.parent().map_or(Ok(()), files::create_private_folder);
@@ -286,8 +286,16 @@ fn config_init(config: Option<&Path>, args: &InitArgs) -> Result<(), Failure> {
         std::io::ErrorKind::AlreadyExists => taken(),
         _ => Failure::new(Exit::Usage, format!("{} cannot be written: {error}", path.display())),
     })?;
+    let next = match text.contains("\n[discord]\n") {
+        true => "`threadkey run` starts the bot".to_owned(),
+        false => parsed
+            .providers
+            .ids()
+            .next()
+            .map_or_else(String::new, |id| format!("`threadkey login {id}` signs in")),
+    };
     print_notice(&format!(
-        "{} is written. `threadkey doctor` checks the machine, and `threadkey run` starts the bot.",
+        "{} is written. `threadkey doctor` checks the machine, and {next}.",
         path.display()
     ));
     print_result(&format!("{}\n", path.display()))

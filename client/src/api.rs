@@ -29,6 +29,8 @@ pub(crate) struct Api {
     pub(crate) capability: Capability,
     /// How long a request for a token waits for a sign-in.
     pub(crate) wait: Duration,
+    /// Whether a token is tried at the provider first.
+    pub(crate) is_probed: bool,
 }
 
 /// The answer to a report of missing scopes.
@@ -49,9 +51,10 @@ struct Problem {
 impl Api {
     pub(crate) async fn token(&self, provider: &str, min_ttl: Option<Duration>) -> Result<Token, Error> {
         let wait = Some(self.wait).filter(|wait| !wait.is_zero());
-        let parts = [("min_ttl", min_ttl), ("wait", wait)];
-        let parts =
-            parts.iter().filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?.as_secs())));
+        let seconds = |time: Duration| time.as_secs();
+        let probe = self.is_probed.then_some(1);
+        let parts = [("min_ttl", min_ttl.map(seconds)), ("wait", wait.map(seconds)), ("probe", probe)];
+        let parts = parts.iter().filter_map(|(name, value)| Some(format!("{name}={}", (*value)?)));
         let query = parts.collect::<Vec<_>>().join("&");
         let query = if query.is_empty() { query } else { format!("?{query}") };
         self.ask(Method::GET, &format!("/v1/token/{provider}{query}"), Bytes::new()).await

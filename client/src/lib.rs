@@ -45,7 +45,7 @@ enum Source {
 impl Client {
     /// A client of the token API on this socket. `capability` is the secret that its requests carry.
     pub fn socket(socket: impl Into<PathBuf>, capability: Capability) -> Self {
-        Self(Source::Api(Api { socket: socket.into(), capability, wait: Duration::ZERO }))
+        Self(Source::Api(Api { socket: socket.into(), capability, wait: Duration::ZERO, is_probed: false }))
     }
 
     /// The client of this worker process: socket and capability come from its environment.
@@ -70,7 +70,8 @@ impl Client {
     /// `path` is the path of threadkey, or its name to be found in `PATH`. The command finds its
     /// configuration as always, so `THREADKEY_CONFIG` counts.
     pub fn program(path: impl Into<PathBuf>) -> Self {
-        Self(Source::Program(Program { path: path.into(), principal: None, wait: Duration::ZERO }))
+        let path = path.into();
+        Self(Source::Program(Program { path, principal: None, wait: Duration::ZERO, is_probed: false }))
     }
 
     /// Takes the sessions of this principal, such as `user:803`, instead of `local`. Only the command
@@ -93,6 +94,18 @@ impl Client {
         match &mut self.0 {
             Source::Api(api) => api.wait = wait,
             Source::Program(program) => program.wait = wait,
+        }
+        self
+    }
+
+    /// Lets threadkey try each token at the provider before [`Client::token`] returns it, for at most
+    /// 1.5 s. If the provider refuses it, another one is returned. This is for programs that cannot report a
+    /// refused token by [`Client::rejected`], which costs nothing while tokens work.
+    #[must_use]
+    pub fn probing(mut self) -> Self {
+        match &mut self.0 {
+            Source::Api(api) => api.is_probed = true,
+            Source::Program(program) => program.is_probed = true,
         }
         self
     }

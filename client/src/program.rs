@@ -18,6 +18,8 @@ pub(crate) struct Program {
     pub(crate) principal: Option<String>,
     /// How long the command waits for a sign-in, in a worker.
     pub(crate) wait: Duration,
+    /// Whether the command tries the token at the provider first.
+    pub(crate) is_probed: bool,
 }
 
 impl Program {
@@ -28,6 +30,9 @@ impl Program {
         }
         if !self.wait.is_zero() {
             command.args(["--wait", &format!("{}s", self.wait.as_secs())]);
+        }
+        if self.is_probed {
+            command.arg("--probe");
         }
         self.run(command, None).await
     }

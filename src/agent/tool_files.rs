@@ -29,7 +29,7 @@ use super::{
     file_text, folders::Folders, tool_settings::ToolVariables,
 };
 use crate::{
-    ids::ProviderId,
+    ids::{ProviderId, UnixTime},
     secret::{Pin, Scrubber, Secret},
     sys::{
         below::{Below, Written},
@@ -42,7 +42,8 @@ use crate::{
 pub(super) const LIST: &str = "secret-files";
 /// The remaining life at which a token is replaced, if no change of the store came before.
 const AHEAD: Duration = Duration::from_secs(60);
-/// The longest pause between two looks at the clock while a token has an end.
+/// The longest pause between two looks at the clock and at the owner's right. A right can end without
+/// a change of the store.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The shortest pause.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
@@ -149,7 +150,13 @@ impl ToolFiles {
         let source = &inner.source;
         for agent_tool in &source.settings.tools {
             let problem = |error: RenderError| failed(&agent_tool.tool.name, &error);
-            let rendered = source.with_values(agent_tool, None, |values| {
+            // A worker without a login starts without the account of one.
+            let token = if agent_tool.means.needs_token() {
+                source.tokens.token(&source.holder, &agent_tool.provider).await.ok()
+            } else {
+                None
+            };
+            let rendered = source.with_values(agent_tool, token.as_ref(), |values| {
                 Ok((
                     agent_tool.means.render_files(values, false)?,
                     agent_tool.means.render_variables(values)?,
@@ -230,7 +237,7 @@ impl Inner {
     }
 
     /// Brings the files with a token up to date. Returns the pause before the next look, or `None` if
-    /// no token has an end.
+    /// no file has a token.
     async fn refresh(self: &Arc<Self>) -> Option<Duration> {
         let source = &self.source;
         let mut tokens = BTreeMap::new();
@@ -245,15 +252,7 @@ impl Inner {
         let next = source.next_files(&tokens);
         let writer = Arc::clone(self);
         let _ = tokio::task::spawn_blocking(move || writer.apply(next)).await;
-        let pauses = tokens.values().filter_map(|token| match token {
-            Ok(token) if !token.has_end() => None,
-            Ok(token) => {
-                let left = u64::try_from(token.expires_at.saturating_sub(now)).unwrap_or(0);
-                Some(Duration::from_secs(left).saturating_sub(AHEAD))
-            }
-            Err(_) => Some(LONGEST_PAUSE),
-        });
-        Some(pauses.min()?.clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
+        pause(tokens.values(), now)
     }
 
     fn apply(&self, next: Vec<(PathBuf, Result<Next, RenderError>)>) {
@@ -304,7 +303,7 @@ impl Inner {
         state.is_closed = true;
         let mut all_removed = true;
         for path in self.source.secret_paths() {
-            let result = self.remove(&mut state, &path);
+            let result = unless_replaced(self.remove(&mut state, &path));
             all_removed &= result.is_ok();
             state.note(&path, result);
         }
@@ -416,6 +415,21 @@ impl Source {
     }
 }
 
+/// Returns the pause before the next look, or `None` without tokens.
+fn pause<'a>(
+    tokens: impl Iterator<Item = &'a Result<TokenValues, TokenRefusal>>,
+    now: UnixTime,
+) -> Option<Duration> {
+    let pauses = tokens.map(|token| match token {
+        Ok(token) if token.has_end() => {
+            let left = u64::try_from(token.expires_at.saturating_sub(now)).unwrap_or(0);
+            Duration::from_secs(left).saturating_sub(AHEAD)
+        }
+        _ => LONGEST_PAUSE,
+    });
+    Some(pauses.min()?.clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
+}
+
 fn failed(what: &str, error: &dyn std::fmt::Display) -> PromptError {
     PromptError::Tool { what: what.to_owned(), detail: error.to_string() }
 }
@@ -424,11 +438,22 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// Removes the files with a secret that a bot has left in a worker's folder because it died. This
-/// touches the disk, so async threads must not call it.
+/// Accepts the failed removal of a file whose place the worker has given to something else: a symlink or
+/// a file stands in the place of a folder, or a folder in the place of the file. So the file is not there.
+fn unless_replaced(removed: io::Result<()>) -> io::Result<()> {
+    use io::ErrorKind::{IsADirectory, NotADirectory};
+    removed.or_else(
+        |error| {
+            if matches!(error.kind(), NotADirectory | IsADirectory) { Ok(()) } else { Err(error) }
+        },
+    )
+}
+
+/// Removes the files with a secret that a bot has left in a worker's folder because it died. A file that
+/// cannot be removed keeps no other one. This touches the disk, so async threads must not call it.
 ///
 /// # Errors
-/// The system's. The list is kept then.
+/// The system's first one. The list is kept then.
 pub(super) fn remove_left(own: &Path, home: &Path) -> io::Result<()> {
     let list = own.join(LIST);
     let paths = match files::read_text(&list) {
@@ -436,6 +461,58 @@ pub(super) fn remove_left(own: &Path, home: &Path) -> io::Result<()> {
         read => read?,
     };
     let home = Below::open(home)?;
-    paths.lines().filter(|path| !path.is_empty()).try_for_each(|path| home.remove(Path::new(path)))?;
+    let paths = paths.lines().filter(|path| !path.is_empty());
+    let removed = paths.map(|path| unless_replaced(home.remove(Path::new(path))));
+    removed.fold(Ok(()), Result::and)?;
     files::remove(&list)
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests' own files are not the program's")]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+    use crate::{secret::AccessToken, tools::NO_END};
+
+    fn token(expires_at: UnixTime) -> Result<TokenValues, TokenRefusal> {
+        let access_token = AccessToken::new("access-7");
+        Ok(TokenValues { access_token, expires_at, account: None, scope: None, id_token: None })
+    }
+
+    #[test]
+    fn a_right_is_looked_at_within_a_minute_also_for_a_token_without_an_end() {
+        let paused = |tokens: &[_]| pause(tokens.iter(), 1_000);
+        assert_eq!(paused(&[]), None, "no file has a token");
+        assert_eq!(paused(&[token(NO_END)]), Some(LONGEST_PAUSE));
+        assert_eq!(paused(&[token(100_000)]), Some(LONGEST_PAUSE));
+        assert_eq!(paused(&[token(NO_END), token(1_090)]), Some(Duration::from_secs(30)));
+        assert_eq!(paused(&[token(1_000)]), Some(SHORTEST_PAUSE));
+        let refused = Err(TokenRefusal { reason: "signed out".to_owned(), is_final: true });
+        assert_eq!(paused(&[refused]), Some(LONGEST_PAUSE));
+    }
+
+    #[test]
+    fn a_file_in_a_strange_place_keeps_no_other_file_of_a_dead_bot() {
+        let around = tempfile::tempdir().expect("a folder");
+        let (own, home) = (around.path(), around.path().join("home"));
+        fs::create_dir_all(home.join("taken/name")).expect("made");
+        fs::write(around.path().join("token"), "outside").expect("written");
+        symlink(around.path(), home.join("link")).expect("made");
+        fs::write(home.join("plain"), "no folder").expect("written");
+        for path in ["a", "z"] {
+            fs::write(home.join(path), "access-7").expect("written");
+        }
+        let paths = ["a", "link/token", "plain/token", "taken/name", "z"];
+        fs::write(own.join(LIST), paths.join("\n")).expect("written");
+        remove_left(own, &home).expect("removed");
+        assert!(!home.join("a").exists() && !home.join("z").exists());
+        assert!(!own.join(LIST).exists(), "nothing is left to remove");
+        assert_eq!(fs::read(own.join("token")).expect("outside"), b"outside");
+        // An error of another kind keeps the list, and the files after it are removed.
+        fs::write(home.join("z"), "access-7").expect("written");
+        fs::write(own.join(LIST), "../token\nz").expect("written");
+        assert!(remove_left(own, &home).is_err());
+        assert!(own.join(LIST).exists() && !home.join("z").exists());
+    }
 }

@@ -12,6 +12,7 @@ mod operators;
 mod redirect_page;
 mod sign_in_pages;
 mod sockets;
+mod tools;
 
 pub use finding::{Finding, Verdict};
 pub use health::examine as examine_health;
@@ -51,7 +52,7 @@ pub async fn examine(
     if let Some(public) = &settings.api.public {
         findings.extend(sign_in_pages::check(public, &settings.providers, &settings.clock).await);
     }
-    findings.extend(network::check(&settings.providers, &settings.api.inject, discord.as_ref().ok()).await);
+    findings.extend(network::check(settings, discord.as_ref().ok()).await);
     if let Err(missing) = discord {
         let text = format!("{missing}. Only `threadkey run` needs it");
         findings.push(Finding::new("discord", Verdict::Warn, text));

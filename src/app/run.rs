@@ -343,7 +343,7 @@ pub async fn drain_for_user(broker: &Broker, store: &Path) {
 }
 
 /// Writes each answer that no journal could take to a rescue file, and logs the file's path.
-fn write_rescue_files(broker: &Broker, store: &Path) {
+pub(super) fn write_rescue_files(broker: &Broker, store: &Path) {
     let beside = store.parent().map(Path::to_owned);
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     let folders = [beside, home.map(|home| home.join(".local/state/threadkey")), Some(std::env::temp_dir())];

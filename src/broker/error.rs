@@ -119,6 +119,19 @@ impl TokenError {
     /// The code of a session whose refresh token may not go to the configured endpoint.
     pub const BOUND_ELSEWHERE: &str = "binding_changed";
 
+    /// Whether nobody has a right to a token now, until a user signs in or the operator acts. Otherwise the
+    /// reason passes by itself.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownProvider(_)
+                | Self::NoSession(_)
+                | Self::Ended { .. }
+                | Self::ExchangeRefused { .. }
+                | Self::EnvironmentRejected { .. }
+        )
+    }
+
     /// The error of a caller that has waited long enough for a refresh. `holder` is the process that
     /// the refresh depends on, if it is known and another one.
     pub fn still_in_progress(tenant: &Tenant, holder: Option<LockHolder>) -> Self {

@@ -3,6 +3,7 @@
 use super::error::{exchanged, no_client_secret, undiscovered, unknown_provider};
 use crate::{
     ids::{Principal, ProviderId, Tenant},
+    net::Unreachable,
     oauth::DiscoveryError,
     session::{GrantKind, PENDING_LIFETIME, in_words},
     store::StoreError,
@@ -75,13 +76,16 @@ pub enum StartError {
     },
     /// The provider cannot be reached, or did not answer.
     #[error(
-        "{provider} cannot begin the sign-in now ({code}): try again in a moment. If it stays so, the operator must check the network of this machine and the endpoints of providers.{provider}"
+        "{provider} cannot begin the sign-in now ({code}{}): try again in a moment. If it stays so, the operator must check the network of this machine and the endpoints of providers.{provider}",
+        cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default()
     )]
     Unreachable {
         /// The provider.
         provider: ProviderId,
         /// A stable word: `connect`, `timeout`, …
         code: String,
+        /// The cause, if this process knows it.
+        cause: Option<Unreachable>,
     },
     /// The provider did not begin the sign-in.
     #[error(

@@ -434,15 +434,17 @@ impl WorkerTokenError {
     fn is_final(&self) -> bool {
         match self {
             Self::ProviderNotAllowed(_) | Self::NotEntitled | Self::RightsUnknown { .. } => true,
-            Self::Token(error) => matches!(
-                error,
-                TokenError::UnknownProvider(_)
-                    | TokenError::NoSession(_)
-                    | TokenError::Ended { .. }
-                    | TokenError::ExchangeRefused { .. }
-                    | TokenError::EnvironmentRejected { .. }
-            ),
+            Self::Token(error) => error.is_final(),
         }
+    }
+}
+
+// === impl GrantInUse ===
+
+impl GrantInUse {
+    /// The grant that a token comes from.
+    pub fn of(lease: &Lease) -> Self {
+        Self { tenant: lease.tenant.clone(), lineage: lease.lineage }
     }
 }
 
@@ -452,15 +454,6 @@ impl Entitlement<'_> {
     /// The tenant whose tokens the worker gets.
     pub fn tenant(&self) -> &Tenant {
         &self.tenant
-    }
-
-    /// Returns the grant that a token comes from now.
-    ///
-    /// # Errors
-    /// [`TokenError::NoSession`], or the store's error.
-    pub async fn grant(&self) -> Result<GrantInUse, WorkerTokenError> {
-        let lineage = self.tokens.lineage(&self.tenant).await?;
-        Ok(GrantInUse { tenant: self.tenant.clone(), lineage })
     }
 
     /// Returns a token, as [`Broker::token`] does.

@@ -39,10 +39,10 @@ pub struct InitArgs {
     /// Accept the risk of a client that its vendor made for its own program
     #[arg(long)]
     pub accept_terms_risk: bool,
-    /// The variable that holds the Discord token; an empty name leaves the bot out [default: DISCORD_TOKEN]
+    /// The variable that holds the Discord token; - leaves the bot out [default: DISCORD_TOKEN]
     #[arg(long, value_name = "VARIABLE")]
     pub discord_token_env: Option<String>,
-    /// The command of the agent, with its arguments; an empty one leaves it out [default: threadkey agent]
+    /// The command of the agent, with its arguments; - leaves it out [default: threadkey agent]
     #[arg(long, value_name = "COMMAND")]
     pub agent: Option<String>,
 }
@@ -175,7 +175,7 @@ async fn chosen_model(args: &InitArgs, questions: &Questions) -> Result<Model, F
     }
     let names: Vec<&str> = preset_names().collect();
     let question = format!(
-        "Presets: {}\nPreset of the provider, or the https:// address of its issuer",
+        "Presets: {}\nThe preset of the provider, or the https:// address of its issuer",
         names.join(", ")
     );
     let known = |answer: &str| match answer.contains("://") {

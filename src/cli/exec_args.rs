@@ -94,6 +94,33 @@ fn parse_base_url(text: &str) -> Result<String, &'static str> {
         return Err(problem);
     }
     is_plain
-        .then(|| text.trim_end_matches('/').to_owned())
+        // As the parser writes it, so that the tool finds the same host in it.
+        .then(|| url.as_str().trim_end_matches('/').to_owned())
         .ok_or("it must have no user name, query or fragment")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_finds_the_host_in_its_address_that_was_checked() {
+        for (text, expected) in [
+            ("https://api.acme.example/v1/", "https://api.acme.example/v1"),
+            ("https://api.ac\nme.example\t/v1 ", "https://api.acme.example/v1"),
+            ("https://api.acme.example\\@evil.example", "https://api.acme.example/@evil.example"),
+            ("HTTP://127.1:80/x", "http://127.0.0.1/x"),
+        ] {
+            assert_eq!(parse_base_url(text).as_deref(), Ok(expected), "{text:?}");
+        }
+        for text in [
+            "http://api.acme.example",
+            "https://u@api.acme.example",
+            "https://a.example?x",
+            "ftp://a.example",
+            "",
+        ] {
+            assert!(parse_base_url(text).is_err(), "{text:?}");
+        }
+    }
 }

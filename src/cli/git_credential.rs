@@ -148,7 +148,8 @@ impl Request {
     /// Reads the lines up to an empty one. Unknown keys are ignored, and the last line of a key counts.
     fn parse(text: &str) -> Self {
         let mut request = Self::default();
-        for line in text.lines().take_while(|line| !line.is_empty()) {
+        // A line ends with LF alone, so a CR stays a part of its value.
+        for line in text.split('\n').take_while(|line| !line.is_empty()) {
             match line.split_once('=') {
                 Some(("protocol", value)) => request.protocol = value.to_owned(),
                 Some(("host", value)) => request.host = value.to_owned(),
@@ -186,9 +187,11 @@ fn username(args: &TokenArgs, hosts: &[GitHost], request: &Request) -> Result<Op
     Ok(is_given.then(|| own(USERNAME)))
 }
 
-/// Returns the address of HOST or HOST:PORT, and nothing else.
+/// Returns the address of HOST or HOST:PORT, and nothing else. The parser of URLs removes some characters
+/// and replaces others, so a name with one of them only looks like a known host.
 fn plain_host(protocol: &str, host: &str) -> Option<Url> {
-    let is_plain = !host.is_empty() && !host.contains(['/', '@', '?', '#', '\\', '%']);
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    let is_plain = !host.is_empty() && host.chars().all(is_allowed);
     let url = is_plain.then(|| Url::parse(&format!("{protocol}://{host}/")).ok()).flatten()?;
     url.has_host().then_some(url)
 }

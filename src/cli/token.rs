@@ -274,7 +274,9 @@ impl Probing for OfStore<'_> {
 
     async fn living(&self) -> Option<Lease> {
         let providers = self.context.providers;
-        if providers.exchange(&self.tenant.provider).is_some() {
+        let is_stored = providers.exchange(&self.tenant.provider).is_none()
+            && providers.environment_token(self.tenant).is_none();
+        if !is_stored {
             return None;
         }
         let session = self.context.store.read(self.tenant).await.ok()?.session?;

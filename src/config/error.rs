@@ -89,7 +89,8 @@ impl ConfigError {
         };
         let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
         let key = line.split('=').next().unwrap_or_default().trim();
-        format!("{key}: {problem}")
+        // Some problems name their key themselves.
+        if problem.contains(&format!("{key}: ")) { problem.to_string() } else { format!("{key}: {problem}") }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     agent::{AgentFile, AgentTool, FileNames, FileText, check_file_text},
     api::{ApiSettings, InjectRoute},
     ids::{ProviderId, RouteName, closest},
+    net::is_loopback,
     oauth::Providers,
     sys::below,
     tools::{self, Format, Means, Tool, Way},
@@ -373,6 +374,11 @@ fn address(text: &str) -> Result<String, String> {
         || url.fragment().is_some()
     {
         return Err("it must have neither a user, nor a query, nor a fragment".to_owned());
+    }
+    if url.scheme() == "http" && !is_loopback(&url) {
+        return Err(format!(
+            "{text:?} must begin with https://, because each request carries a token; http:// is for this machine"
+        ));
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }

@@ -203,7 +203,7 @@ fn modes(location: &Location, paths: &Paths) -> Finding {
         }
     }
     let Some((first, mode)) = wrong.first() else {
-        return Ok((Verdict::Ok, format!("only this user can read the {count} files and folders beside it")));
+        return Ok((Verdict::Ok, format!("only this user can read its files and folders ({count})")));
     };
     let others = match wrong.len() - 1 {
         0 => String::new(),

@@ -23,6 +23,9 @@ use rustix::{
 
 use super::folder_tree::{FOLDER, open_closed};
 
+/// How a folder of a path is opened. `NONBLOCK` is for a FIFO in its place.
+const PART: OFlags = FOLDER.union(OFlags::RDONLY).union(OFlags::NONBLOCK);
+
 /// A folder whose content another process may change.
 #[derive(Debug)]
 pub struct Below(OwnedFd);
@@ -149,18 +152,22 @@ fn remove_file(folder: &OwnedFd, name: &str) -> io::Result<()> {
 
 /// Opens a folder of one name.
 fn open_folder(parent: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
-    let flags = FOLDER | OFlags::RDONLY | OFlags::NONBLOCK;
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::{ResolveFlags, openat2};
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        match openat2(parent, name, flags, Mode::empty(), resolve) {
+        match openat2(parent, name, PART, Mode::empty(), resolve) {
             // A kernel or a filter without this call.
             Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {}
             opened => return opened,
         }
     }
-    openat(parent, name, flags, Mode::empty())
+    open_unfollowed(parent, name)
+}
+
+/// Opens a folder of one name where the system has no `openat2`.
+fn open_unfollowed(parent: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
+    openat(parent, name, PART, Mode::empty())
 }
 
 #[cfg(test)]
@@ -220,6 +227,18 @@ mod tests {
         symlink(outside.join("file"), home.join("other")).expect("made");
         below.remove(Path::new("other")).expect("the link itself is removed");
         assert_eq!(fs::read_dir(&outside).expect("a folder").count(), 1);
+    }
+
+    #[test]
+    fn a_system_without_openat2_follows_no_symlink_either() {
+        let around = tempfile::tempdir().expect("a folder");
+        fs::create_dir(around.path().join("folder")).expect("made");
+        symlink(around.path().join("folder"), around.path().join("link")).expect("made");
+        let below = Below::open(around.path()).expect("opened");
+        for open in [open_folder, open_unfollowed] {
+            assert!(open(below.0.as_fd(), "folder").is_ok());
+            assert!(open(below.0.as_fd(), "link").is_err());
+        }
     }
 
     #[test]

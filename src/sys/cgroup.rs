@@ -76,10 +76,10 @@ impl Cgroups {
     /// # Errors
     /// As [`Cgroups::take_over`].
     pub fn take_over_at(folder: &Path, own: u32) -> Result<Self, String> {
-        let not_delegated = |error: io::Error| format!("its cgroup is not delegated to it ({error})");
+        let not_delegated = |error: io::Error| format!("threadkey's cgroup is not delegated to it ({error})");
         let processes = read(&folder.join("cgroup.procs")).map_err(not_delegated)?;
         if processes.lines().any(|line| line.trim() != own.to_string()) {
-            return Err("its cgroup is not delegated to it (other processes are in it)".to_owned());
+            return Err("threadkey's cgroup is not delegated to it (other processes are in it)".to_owned());
         }
         make(&folder.join(BOT)).map_err(not_delegated)?;
         write(&folder.join(BOT).join("cgroup.procs"), &own.to_string()).map_err(not_delegated)?;

@@ -6,7 +6,8 @@
 //! ignores Ctrl-C while the command runs, and passes on the signals that another process sends to it
 //! alone.
 //!
-//! On Linux the command gets SIGTERM when this process dies, whatever killed it. Its descendants are found
+//! On Linux the command gets SIGHUP when this process dies, whatever killed it: its terminal's owner is
+//! gone. Interactive shells end at it, and ignore SIGTERM. Under `nohup` it gets SIGTERM. Its descendants are found
 //! through `/proc`. [`Foreground::end`] leaves none of them, except those in a session of their own, and
 //! those whose parent ended earlier.
 
@@ -22,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     process::Child,
     signal::unix::{Signal, SignalKind, signal},
@@ -100,6 +102,13 @@ impl PassedSignals {
         })
         .await
     }
+
+    /// Returns a signal that has arrived, without waiting for one.
+    pub async fn arrived(&mut self) -> Option<Passed> {
+        // The runtime reads signals between two steps of a task.
+        tokio::task::yield_now().await;
+        self.next().now_or_never()
+    }
 }
 
 /// Whether this process's group is the one that the terminal's signals go to. Standard input may be a pipe.
@@ -145,6 +154,7 @@ impl Foreground {
             };
         }
         let parent = std::process::id();
+        let at_death = if is_ignored(libc::SIGHUP) { libc::SIGTERM } else { libc::SIGHUP };
         let prepare = move || {
             // SAFETY: the calls are async-signal-safe (POSIX.1-2017 §2.4.3) and take plain numbers.
             unsafe {
@@ -152,14 +162,14 @@ impl Foreground {
                 libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
                 #[cfg(target_os = "linux")]
                 {
-                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                    libc::prctl(libc::PR_SET_PDEATHSIG, at_death);
                     // The parent may have died before.
                     if libc::getppid() as u32 != parent {
-                        libc::raise(libc::SIGTERM);
+                        libc::raise(at_death);
                     }
                 }
             }
-            let _ = parent;
+            let _ = (parent, at_death);
             Ok(())
         };
         // SAFETY: `prepare` allocates nothing and takes no lock.

@@ -38,8 +38,7 @@ impl PrivateTree {
     /// The system's; `PermissionDenied` if others could change the content of `base`.
     pub fn make(base: &Path) -> io::Result<Self> {
         files::create_private_folder(base)?;
-        let there = fs::symlink_metadata(base)?;
-        if !there.is_dir() || there.uid() != user::effective() || there.mode() & 0o022 != 0 {
+        if !is_own_folder(base)? {
             let problem = format!("{} must be a folder of this user alone", base.display());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
         }
@@ -91,6 +90,14 @@ impl PrivateTree {
         }
     }
 
+    /// Removes a file at a path below the folder. A missing one is not an error.
+    ///
+    /// # Errors
+    /// As [`PrivateTree::write`].
+    pub fn remove_file(&self, relative: &Path) -> io::Result<()> {
+        files::remove(&self.within(relative)?)
+    }
+
     fn within(&self, relative: &Path) -> io::Result<PathBuf> {
         let is_plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
         is_plain.then(|| self.path.join(relative)).ok_or_else(|| io::ErrorKind::InvalidInput.into())
@@ -101,6 +108,16 @@ impl Drop for PrivateTree {
     fn drop(&mut self) {
         remove(&self.path, &self.lock_path);
     }
+}
+
+/// Whether a path is a folder of this process's user whose content no other user can change. A symlink is
+/// none.
+///
+/// # Errors
+/// The system's.
+pub fn is_own_folder(path: &Path) -> io::Result<bool> {
+    let there = fs::symlink_metadata(path)?;
+    Ok(there.is_dir() && there.uid() == user::effective() && there.mode() & 0o022 == 0)
 }
 
 /// Returns the names in a folder. A missing folder has none.

@@ -17,6 +17,11 @@ impl Content<'_> {
         ["{access_token}", "{id_or_access_token}"].iter().any(|name| self.text.contains(name))
     }
 
+    /// Whether the account of a token is in it, which the token names.
+    pub fn names_account(&self) -> bool {
+        self.text.contains("chatgpt_account_id}")
+    }
+
     /// Whether a token or a secret of the injecting proxy is in it.
     pub fn holds_secret(&self) -> bool {
         self.holds_token() || self.text.contains("{key}")

@@ -211,6 +211,11 @@ impl Means {
         self.files.iter().any(|(path, file)| file.content(path).holds_token())
     }
 
+    /// Whether it needs a token to be rendered in full.
+    pub fn needs_token(&self) -> bool {
+        self.holds_token() || self.files.iter().any(|(path, file)| file.content(path).names_account())
+    }
+
     /// Whether the file at a path has a token or a secret of the injecting proxy in it.
     pub fn is_secret_file(&self, path: &str) -> bool {
         self.files.get(path).is_some_and(|file| file.content(path).holds_secret())

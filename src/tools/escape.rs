@@ -4,6 +4,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+/// An apostrophe, as TOML and YAML write it between double quotes. A free text may have these double
+/// quotes within another string, which an apostrophe would end.
+const APOSTROPHE: &str = "\\u0027";
+
 /// The format of a text with placeholders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -94,6 +98,7 @@ impl Format {
 fn escape_char(c: char) -> String {
     match c {
         '"' => "\\\"".to_owned(),
+        '\'' => APOSTROPHE.to_owned(),
         '\\' => "\\\\".to_owned(),
         '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => format!("\\u{:04x}", u32::from(c)),
         _ if c.is_control() => format!("\\u{:04x}", u32::from(c)),

@@ -16,6 +16,10 @@ use crate::{
 /// Characters that have a meaning in one of the formats.
 const ODD: &str = "a\"b'\\c\n\r\t#: {}[],&*!|>%@`\u{0}\u{7f}\u{85}\u{2028}\u{feff}é🦀${x}";
 
+/// A token with the claims {"https://api.openai.com/auth":{"chatgpt_account_id":"acc-1"}}.
+const CHATGPT_TOKEN: &str =
+    "e30.eyJodHRwczovL2FwaS5vcGVuYWkuY29tL2F1dGgiOnsiY2hhdGdwdF9hY2NvdW50X2lkIjoiYWNjLTEifX0.c2ln";
+
 fn token(access_token: &str) -> TokenValues {
     TokenValues {
         access_token: AccessToken::new(access_token),
@@ -117,9 +121,31 @@ fn codex_runs_threadkey_for_its_token() {
 }
 
 #[test]
+fn codex_leaves_no_file_with_its_variables() {
+    for way in Way::ALL {
+        let config = toml_of(&rendered("codex", way), "config.toml");
+        assert_eq!(config["features"]["shell_snapshot"].as_bool(), Some(false), "{way}");
+    }
+}
+
+#[test]
+fn codex_sends_the_workspace_of_a_chatgpt_token() {
+    let headers = |token: Option<&TokenValues>| {
+        let means = named("codex").and_then(|tool| tool.means(Way::Hook)).expect("a way");
+        assert!(means.needs_token() && !means.holds_token());
+        let found = with_values(token, |values| means.render(&Values { inject: None, ..*values }));
+        let config = toml_of(&found.expect("it renders"), "config.toml");
+        config["model_providers"]["threadkey"].get("http_headers").cloned()
+    };
+    let header = toml::Table::from_iter([("ChatGPT-Account-Id".to_owned(), "acc-1".into())]);
+    assert_eq!(headers(Some(&token(CHATGPT_TOKEN))), Some(header.into()));
+    assert_eq!(headers(Some(&token("at-1"))), None);
+    assert_eq!(headers(None), None);
+}
+
+#[test]
 fn codex_gets_a_login_file_that_it_never_refreshes() {
-    // {"https://api.openai.com/auth":{"chatgpt_account_id":"acc-1"}}
-    let jwt = "e30.eyJodHRwczovL2FwaS5vcGVuYWkuY29tL2F1dGgiOnsiY2hhdGdwdF9hY2NvdW50X2lkIjoiYWNjLTEifX0.c2ln";
+    let jwt = CHATGPT_TOKEN;
     let content = template("codex-auth").expect("a template").content();
     let render = |token: &TokenValues| with_values(Some(token), |values| content.render(values));
     let parse = |text: &str| serde_json::from_str::<Json>(text).expect("it is JSON");
@@ -143,7 +169,10 @@ fn codex_gets_a_login_file_that_it_never_refreshes() {
 fn claude_gets_a_hook_a_route_or_a_profile() {
     let hook = rendered("claude", Way::Hook);
     let command = r"'/opt/thread key/bin/thread'\''key' token acme --probe --min-ttl 6m";
-    assert_eq!(json_of(&hook, "settings.json"), json!({ "apiKeyHelper": command }));
+    assert_eq!(
+        json_of(&hook, "settings.json"),
+        json!({ "apiKeyHelper": command, "env": { "ANTHROPIC_BASE_URL": "https://vendor.example/api/v1" } })
+    );
     assert_eq!(hook.variables["ANTHROPIC_BETAS"].expose(), "oauth-2025-04-20");
     assert_eq!(hook.variables["CLAUDE_CONFIG_DIR"].expose(), "/home/w/folder");
 
@@ -209,7 +238,7 @@ fn gh_and_git_get_their_configuration() {
             ("GIT_CONFIG_VALUE_0", ""),
             (
                 "GIT_CONFIG_VALUE_1",
-                r"!'/opt/thread key/bin/thread'\''key' token acme --format git-credential --host 'vendor.example'"
+                r"!'/opt/thread key/bin/thread'\''key' token acme --probe --format git-credential --host 'vendor.example'"
             ),
             ("GIT_TERMINAL_PROMPT", "0"),
         ]
@@ -244,6 +273,20 @@ fn a_value_that_cannot_stand_in_a_file_is_refused() {
         assert!(plain("key = {token:acme}", odd).is_err(), "{odd}");
     }
     assert!(plain("key = \"{scope:acme}\"", "read write").is_ok());
+}
+
+#[test]
+fn a_token_ends_no_string_around_its_double_quotes() {
+    for (text, format) in [
+        ("a: '\"{token:acme}\"'\n", Format::Yaml),
+        ("a = '''\n\"{token:acme}\"\n'''\n", Format::Toml),
+        ("a = '\"{token:acme}\"'\n", Format::Toml),
+    ] {
+        let mut value = |_: &str| Ok(Some(Value::Text("x'''\nb: c' '\nb = 'c".into())));
+        let filled = fill(super::Content { text, format }, &mut value).expect("it renders");
+        assert_eq!(filled.expose().matches('\'').count(), text.matches('\'').count(), "{text}");
+        assert_eq!(filled.expose().lines().count(), text.lines().count(), "{text}");
+    }
 }
 
 proptest! {

@@ -247,12 +247,13 @@ impl<'a> Values<'a> {
         Ok(format!("{program} token {provider} --probe --min-ttl {MIN_TTL}"))
     }
 
-    /// Returns git's credential helper. git appends the operation.
+    /// Returns git's credential helper. git appends the operation. It reports a refused password, but its
+    /// command has failed by then, so the token is tried first.
     fn git_helper(&self) -> Result<String, RenderError> {
         let (program, provider) = (shell_word(text_of(self.program)?), self.provider);
         let host = self.base_url.and_then(host_and_port);
         let host = host.map(|host| format!(" --host {}", shell_word(&host))).unwrap_or_default();
-        Ok(format!("!{program} token {provider} --format git-credential{host}"))
+        Ok(format!("!{program} token {provider} --probe --format git-credential{host}"))
     }
 }
 

@@ -66,7 +66,7 @@ const PATH: &str = "/data/threadkey/auth.json";
 /// sign-in may take.
 const LIFETIME: u64 = 10;
 
-const HISTORIES: u64 = 10_000;
+const HISTORIES: u64 = 3_000;
 
 /// The first seed of the default histories.
 const SEED: u64 = 1_795_358_672;

@@ -78,6 +78,14 @@ impl Rig {
         (thread, parts)
     }
 
+    /// Starts an agent that asks for an expired token. The provider holds the answer back.
+    async fn hold_a_refresh(&self) {
+        self.team.home.set_offset(AN_HOUR + 60);
+        self.server.hold();
+        self.team.ask(&self.team.alice, "ask-it").await;
+        timeout(WAIT, self.server.wait_for_held(1)).await.expect("the worker waits for a refresh");
+    }
+
     /// Waits until the port of a thread's agent accepts nothing more.
     async fn port_is_closed(&self, thread: &Channel) {
         let base = self.team.worker_file(thread, "base");
@@ -185,10 +193,7 @@ async fn a_stream_that_does_not_finish_is_cut_half_a_minute_after_term() {
 async fn term_waits_for_a_refresh_whose_worker_is_ended_before() {
     let rig = Rig::start().await;
     let socket = rig.team.socket();
-    rig.team.home.set_offset(AN_HOUR + 60);
-    rig.server.hold();
-    let _thread = rig.team.ask(&rig.team.alice, "ask-it").await;
-    timeout(WAIT, rig.server.wait_for_held(1)).await.expect("the worker waits for a refresh");
+    rig.hold_a_refresh().await;
     let processes = descendants(rig.bot.pid());
     rig.bot.signal(15);
     let gone = async {
@@ -212,10 +217,7 @@ async fn term_waits_for_a_refresh_whose_worker_is_ended_before() {
 async fn a_refresh_without_an_end_delays_the_end_for_three_minutes_and_its_journal_stays() {
     let rig = Rig::start().await;
     let socket = rig.team.socket();
-    rig.team.home.set_offset(AN_HOUR + 60);
-    rig.server.hold();
-    let _thread = rig.team.ask(&rig.team.alice, "ask-it").await;
-    timeout(WAIT, rig.server.wait_for_held(1)).await.expect("the worker waits for a refresh");
+    rig.hold_a_refresh().await;
     let processes = descendants(rig.bot.pid());
     rig.bot.signal(15);
     while socket.exists() {

@@ -8,7 +8,7 @@ use crate::{
         program::Running,
         upstream::{Part, Upstream},
     },
-    team::{Team, authserver, enter, scripted_agent},
+    team::{Team, authserver, scripted_agent},
 };
 
 /// An agent that keeps its capability in a file.
@@ -129,12 +129,7 @@ async fn a_former_member_loses_the_shared_login_and_keeps_an_own_one() {
     let shares = scripted_agent(KEEP).replace("root = ", "shared = true\nroot = ");
     let team = Team::new(&server.config_toml("acme"), &shares).await;
     let bot = team.run().await;
-    team.bob.make_manager(&team.guild);
-    let options = [("provider", "acme"), ("shared", "true")];
-    let start = team.bob.command(&team.general, "auth start", &options).await;
-    let link = start.link("Sign in to acme").expect("a link");
-    let callback = crate::support::browser::sign_in(&link, "team").await;
-    enter(&start, &callback.url).await.says("Signed in as").await;
+    team.sign_in_shared("team").await;
     let (_, capability) = agent(&team).await;
     let shared = token(&team, &capability).await;
     assert_eq!((shared.0, shared.1["principal"].as_str()), (200, Some(&*format!("guild:{}", team.guild.id))));

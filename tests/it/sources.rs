@@ -107,6 +107,18 @@ async fn a_rejected_token_of_the_environment_is_not_replaced_by_the_sessions() {
 }
 
 #[tokio::test]
+async fn a_probed_token_of_the_environment_is_not_replaced_by_the_sessions() {
+    let api = RawServer::start().await;
+    let more = format!("token_env = \"ACME_TOKEN\"\nprobe_endpoint = \"{}\"\n", api.token_endpoint());
+    let home = home("http://127.0.0.1:1/token", &more);
+    api.answer(raw::json(401, "{}"), Ending::Close);
+    let refused = with_variable(&home, &["token", "acme", "--probe"], "").await;
+    assert_eq!((refused.code, refused.stdout.as_str()), (4, ""), "{refused:?}");
+    assert!(refused.stderr.contains("the variable ACME_TOKEN"), "{refused:?}");
+    assert_eq!(api.count(), 1);
+}
+
+#[tokio::test]
 async fn a_wrong_token_env_is_refused_and_its_value_is_not_shown() {
     let secret = home("http://127.0.0.1:1/token", "token_env = \"ghp_canary0123\"\n");
     let refused = secret.run(&["token", "acme"]).await;

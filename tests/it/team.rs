@@ -109,6 +109,15 @@ impl Team {
         enter(&started, &callback.url).await.says(&format!("Signed in as `{account}")).await;
     }
 
+    /// Signs bob, who manages the server from then on, in for the server.
+    pub(super) async fn sign_in_shared(&self, account: &str) {
+        self.bob.make_manager(&self.guild);
+        let options = [("provider", "acme"), ("shared", "true")];
+        let started = self.bob.command(&self.general, "auth start", &options).await;
+        let callback = browser::sign_in(&started.link("Sign in to acme").expect("a link"), account).await;
+        enter(&started, &callback.url).await.says("Signed in as").await;
+    }
+
     /// Runs `/ask` in the channel; returns the thread.
     pub(super) async fn ask(&self, user: &Person, prompt: &str) -> Channel {
         let answer = user.command(&self.general, "ask", &[("prompt", prompt)]).await;

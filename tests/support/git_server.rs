@@ -38,7 +38,7 @@ impl Drop for GitServer {
     }
 }
 
-/// The repositories in a folder. A live token is the password of `x-access-token`.
+/// The repositories in a folder. A live token is the password.
 pub struct Repositories {
     folder: PathBuf,
     is_live: Box<dyn Fn(&str) -> bool + Send + Sync>,
@@ -51,11 +51,12 @@ impl Repositories {
     }
 }
 
-/// Returns the password of the user `x-access-token`.
+/// Returns the password of one of the user names that hosts document for tokens.
 pub fn password(headers: &HeaderMap) -> Option<String> {
     let pair = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
     let pair = String::from_utf8(STANDARD.decode(pair).ok()?).ok()?;
-    pair.strip_prefix("x-access-token:").map(str::to_owned)
+    let (user, password) = pair.split_once(':')?;
+    ["x-access-token", "oauth2"].contains(&user).then(|| password.to_owned())
 }
 
 /// Runs `git http-backend` for a request (RFC 3875).

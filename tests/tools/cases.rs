@@ -29,6 +29,11 @@ impl Packages {
         Self { node: folder("TOOLS_NODE"), python: folder("TOOLS_PYTHON"), gh: folder("TOOLS_GH"), here }
     }
 
+    /// Whether gh is there.
+    pub(crate) fn has_gh(&self) -> bool {
+        self.gh.join("usr/bin/gh").exists()
+    }
+
     /// Returns the folder of the Python that the virtual environment links to.
     fn interpreter(&self) -> PathBuf {
         let program = std::fs::canonicalize(self.python.join("bin/python3")).expect("Python is there");
@@ -89,13 +94,28 @@ pub(crate) struct Case {
     #[serde(default)]
     pub(crate) ends_early: bool,
     #[serde(default)]
+    pub(crate) first_end: End,
+    #[serde(default)]
     pub(crate) refused: usize,
     #[serde(default)]
-    pub(crate) keeps_token: bool,
+    pub(crate) may_fail: Vec<String>,
     config: String,
     #[serde(default = "without_tokens")]
     agent: String,
     env: Option<String>,
+}
+
+/// How a token ends in the second turn.
+#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum End {
+    /// The vendor ends it, when the last answer about it is no longer remembered.
+    #[default]
+    Early,
+    /// The vendor ends it, right after a good answer about it.
+    AtOnce,
+    /// It reaches its end by the clock, as in the third turn, and threadkey has renewed the tool's file before.
+    Renewed,
 }
 
 fn of_a_model() -> [String; 3] {

@@ -41,13 +41,19 @@ async fn main() -> ExitCode {
     let mut rows = Vec::new();
     for case in cases.all() {
         let name = case.name();
+        let is_missing = case.package == "gh" && !packages.has_gh();
         let is_chosen = match &chosen[..] {
+            _ if is_missing => false,
             [] => true,
             [only] if only == "--short" => case.short,
             _ => chosen.iter().any(|chosen| name.starts_with(chosen.as_str())),
         };
         if !is_chosen {
-            let why = if chosen == ["--short"] { "not in the short form" } else { "not chosen" };
+            let why = match chosen == ["--short"] {
+                _ if is_missing => "this system has no package gh",
+                true => "not in the short form",
+                false => "not chosen",
+            };
             println!("skipped {name}: {why}");
             continue;
         }
@@ -84,7 +90,7 @@ async fn main() -> ExitCode {
 
 /// Runs the three turns of a tool, and returns the problems.
 async fn try_tool(cases: &Cases, case: &Case, packages: &Packages) -> Vec<String> {
-    let rig = Rig::new(|vendors| cases.config(case, vendors, packages)).await;
+    let rig = Rig::new(case.first_end, |vendors| cases.config(case, vendors, packages)).await;
     let (stop, watching) = Watched::start();
     let (mut problems, log) = match &case.exec {
         Some(arguments) => by_exec(&rig, cases, case, packages, arguments).await,
@@ -139,7 +145,7 @@ async fn by_exec(
     }
     for (answer, n) in case.answers.iter().zip(1..) {
         let printed = std::fs::read_to_string(folder.join(format!("step{n}"))).unwrap_or_default();
-        if !printed.contains(answer.as_str()) {
+        if !printed.contains(answer.as_str()) || !output.status.success() {
             problems.push(format!("turn {n} printed: {printed}"));
         }
     }
@@ -221,7 +227,8 @@ async fn wait_for_answer(rig: &Rig, thread: &Channel, text: &str, times: usize) 
     tokio::time::timeout(TURN, waiting).await.unwrap_or(false)
 }
 
-/// Whether a script agent reports a failed step.
+/// Whether a script agent reports a failed step, or an agent ended.
 fn has_failed(views: &[MessageView]) -> bool {
-    views.iter().any(|view| view.all_text().contains(" failed"))
+    let is_failure = |text: &str| text.contains(" failed") || text.contains("could not be started");
+    views.iter().any(|view| is_failure(&view.all_text()))
 }

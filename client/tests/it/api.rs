@@ -35,6 +35,20 @@ async fn a_rejected_token_is_replaced_once() {
 }
 
 #[tokio::test]
+async fn a_token_that_the_provider_refuses_is_replaced_by_a_probing_client() {
+    let rig = Rig::signed_in().await;
+    let first = rig.client().token("acme", None).await.unwrap();
+    assert_eq!(rig.client().probing().token("acme", None).await.unwrap().access_token, first.access_token);
+    rig.advance(Duration::from_secs(3));
+    // The server's clock alone: its token has ended early.
+    rig.authorization.advance(Duration::from_secs(3600));
+    assert_eq!(rig.client().token("acme", None).await.unwrap().access_token, first.access_token);
+    let next = rig.client().probing().token("acme", None).await.unwrap();
+    assert_ne!(next.access_token, first.access_token);
+    assert!(rig.authorization.is_live(next.access_token.expose()));
+}
+
+#[tokio::test]
 async fn a_demand_for_scopes_is_noted_and_one_for_granted_scopes_is_not() {
     let rig = Rig::signed_in().await;
     let report = async |scope: &str| {

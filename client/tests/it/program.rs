@@ -25,12 +25,12 @@ async fn the_command_is_asked_for_a_token_of_the_principal() {
 }
 
 #[tokio::test]
-async fn the_command_is_asked_to_wait_for_the_owner() {
+async fn the_command_is_asked_to_wait_for_the_owner_and_to_try_the_token() {
     let folder = tempfile::tempdir().unwrap();
-    let client = Client::program(command(&folder, ANSWER)).waiting(Duration::from_secs(300));
+    let client = Client::program(command(&folder, ANSWER)).waiting(Duration::from_secs(300)).probing();
     client.token("acme", None).await.unwrap();
     let arguments = fs::read_to_string(folder.path().join("arguments")).unwrap();
-    assert_eq!(arguments.trim(), "token acme --format json --wait 300s");
+    assert_eq!(arguments.trim(), "token acme --format json --wait 300s --probe");
 }
 
 #[tokio::test]

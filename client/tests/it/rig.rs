@@ -59,6 +59,7 @@ impl Rig {
         let settings = ProviderSettings {
             authorization_endpoint: authorization.authorization_endpoint(),
             token_endpoint: authorization.token_endpoint(),
+            probe_endpoint: Some(authorization.userinfo_endpoint()),
             client_id: authserver::CLIENT_ID.into(),
             redirect_uri: authserver::PASTE_REDIRECT_URI.into(),
             scopes: vec!["openid".into(), "offline_access".into()],

@@ -33,7 +33,7 @@ use tokio::{
 };
 use url::Url;
 
-use super::{body::Attempt, route::InjectRoute};
+use super::{body::Attempt, headers::OwnHeaders, route::InjectRoute};
 use crate::net::{Outward, Stream, Trust, Unreachable};
 
 /// How long an idle connection is kept. Most servers keep theirs a little longer.
@@ -46,6 +46,8 @@ const MAX_IDLE: usize = 64;
 /// A route, with the connections to its upstream.
 pub(super) struct Upstream {
     pub(super) route: InjectRoute,
+    /// The headers that the route sets itself.
+    pub(super) own: OwnHeaders,
     connector: Connector,
     idle: Arc<Idle>,
 }
@@ -111,7 +113,7 @@ impl Upstream {
         // A URL's host has no character that a header cannot have.
         let host = HeaderValue::from_str(host).unwrap_or(HeaderValue::from_static(""));
         let connector = Connector { outward: outward.clone(), upstream, trust, host };
-        Self { route: route.clone(), connector, idle: Arc::default() }
+        Self { route: route.clone(), own: OwnHeaders::of(route), connector, idle: Arc::default() }
     }
 
     /// Sends a request on an idle connection, or on a new one without one.

@@ -1,11 +1,11 @@
 //! The checks of the agents: their program, its arguments, their folders and their isolation.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     path::{Path, PathBuf},
 };
 
-use super::{Finding, Verdict};
+use super::{Finding, Verdict, tools};
 use crate::{
     agent::{
         AgentSettings, Agents, Isolation,
@@ -49,20 +49,25 @@ pub(super) fn check(agents: &Agents, path: &OsStr) -> Vec<Finding> {
     findings
 }
 
-/// Checks the parts of one agent, its command first.
+/// Checks the parts of one agent, its command first and its tools last.
 fn program(agent: &AgentSettings, path: &OsStr) -> Vec<Finding> {
     let mut findings = vec![command(agent, path)];
     findings.extend(missing_provider(agent));
     findings.extend(missing_arguments(agent));
     findings.extend(missing_read_folders(agent));
+    findings.extend(tools::check(agent, own_path(agent).unwrap_or(path)));
     findings
+}
+
+/// Returns the agent's own `PATH`, if it has one.
+fn own_path(agent: &AgentSettings) -> Option<&OsStr> {
+    agent.env.get("PATH").map(OsStr::new)
 }
 
 fn command(agent: &AgentSettings, path: &OsStr) -> Finding {
     let program = agent.command.first().map(String::as_str).unwrap_or_default();
-    let own_path = agent.env.get("PATH").map(OsString::from);
-    let (path, source) = match &own_path {
-        Some(own) => (own.as_os_str(), "PATH in agent.env"),
+    let (path, source) = match own_path(agent) {
+        Some(own) => (own, "PATH in agent.env"),
         None => (path, "PATH of this process"),
     };
     match process::find_program(Path::new(program), path) {

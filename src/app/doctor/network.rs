@@ -10,16 +10,17 @@ use http::{HeaderValue, header::AUTHORIZATION};
 use serde::Deserialize;
 use url::Url;
 
-use super::{Finding, Verdict};
+use super::{Finding, Verdict, tools};
 use crate::{
     api::InjectRoute,
+    app::AppSettings,
     cli::Exit,
     discord::{
         Application, DiscordError, DiscordSettings, RightsInWords, gateway_address, invite, missing_names,
         rights_in_words,
     },
     net::{Outward, Trust, Unreachable, is_loopback},
-    oauth::{Provider, Providers},
+    oauth::Provider,
 };
 
 /// The time that Discord gets to answer.
@@ -33,17 +34,16 @@ struct Host<'a> {
 }
 
 /// Checks everything about the network, all hosts at the same time.
-pub(super) async fn check(
-    providers: &Providers,
-    routes: &[InjectRoute],
-    discord: Option<&DiscordSettings>,
-) -> Vec<Finding> {
+pub(super) async fn check(settings: &AppSettings, discord: Option<&DiscordSettings>) -> Vec<Finding> {
     let outward = match Outward::from_environment() {
         Ok(outward) => outward,
         Err(error) => return vec![Finding::new("network", Verdict::Fail, error.to_string())],
     };
-    let usable: Vec<_> = providers.usable().collect();
-    let hosts = hosts(&usable, routes);
+    let usable: Vec<_> = settings.providers.usable().collect();
+    let tools = settings.agents.as_ref().map(tools::addresses).unwrap_or_default();
+    let trust = Trust::default();
+    let tools = tools.iter().map(|(tool, url)| (url, &trust, tool.clone()));
+    let hosts = hosts(&usable, &settings.api.inject, tools);
     let used = hosts.values().map(|host| (host.url.clone(), host.trust));
     let base = discord.map(|discord| (discord.base(), &discord.trust));
     let mut findings = Vec::new();
@@ -64,11 +64,12 @@ pub(super) async fn check(
     findings
 }
 
-/// Returns the hosts of all providers and of the routes of the injecting proxy, by their names and
-/// ports.
+/// Returns the hosts of all providers, of the routes of the injecting proxy and of the agents' tools, by
+/// their names and ports.
 fn hosts<'a>(
     providers: &'a [Arc<Provider>],
     routes: &'a [InjectRoute],
+    tools: impl Iterator<Item = (&'a Url, &'a Trust, String)>,
 ) -> BTreeMap<(String, bool), Host<'a>> {
     let mut hosts = BTreeMap::new();
     let mut add = |url: &'a Url, trust: &'a Trust, user: String| {
@@ -87,6 +88,7 @@ fn hosts<'a>(
     for route in routes {
         add(&route.upstream, &route.trust, format!("inject.{}", route.name));
     }
+    tools.for_each(|(url, trust, tool)| add(url, trust, tool));
     hosts
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A tool with a folder of its own would not find its user's settings and history. So each entry of the
 //! user's folder is linked, except credentials, and except the files that threadkey writes. A settings file
-//! in TOML or JSON is both: the user's keys, and threadkey's over them. The user's files are read and never
+//! in TOML, JSON or YAML is both: the user's keys, and threadkey's over them. The user's files are read and never
 //! written here.
 
 use std::{
@@ -12,7 +12,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::yaml;
 use crate::{
+    cli::print_notice,
     secret::Secret,
     sys::{
         files,
@@ -23,15 +25,9 @@ use crate::{
 
 /// Entries of tools' folders that hold a login. None of them is linked: two programs would spend one
 /// refresh token.
-const CREDENTIALS: [&str; 7] = [
-    "auth.json",
-    ".credentials.json",
-    "credentials",
-    "credentials.json",
-    "hosts.yml",
-    "oauth_creds.json",
-    "google_accounts.json",
-];
+const LOGINS: [&str; 3] = ["auth.json", "google_accounts.json", "hosts.yml"];
+/// Parts of the names of other such entries, and of the copies that a tool or a user makes of them.
+const PARTS_OF_LOGINS: [&str; 2] = ["credential", "oauth_creds"];
 
 /// Variables that move the folders which other tools have in the home folder alone. The second one is the
 /// folder itself, and the first one the folder above it.
@@ -54,6 +50,8 @@ pub(super) struct ToolFolder {
     own: Option<PathBuf>,
     /// The user's file beside it.
     beside: Option<PathBuf>,
+    /// The variables that the tool prefers to ours, which its settings may have too.
+    rivals: &'static [&'static str],
 }
 
 impl ToolFolder {
@@ -65,8 +63,10 @@ impl ToolFolder {
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Self {
         let mut relative = PathBuf::from(tool);
+        let rivals = rivals(tool);
         let Some(folder) = folder else {
-            return Self { path: root.join(&relative), relative, variable: None, own: None, beside: None };
+            let path = root.join(&relative);
+            return Self { path, relative, variable: None, own: None, beside: None, rivals };
         };
         let home_name = folder.home.as_str();
         let of = |table: &[(&str, &'static str)]| {
@@ -95,35 +95,46 @@ impl ToolFolder {
             own: moved.or_else(in_home),
             relative,
             path,
+            rivals,
         }
     }
 
     /// Writes the files, and links the user's other ones.
     pub(super) fn fill(&self, tree: &PrivateTree, rendered: &Rendered) -> io::Result<()> {
-        tree.make_folder(&self.relative)?;
+        tree.make_folder(&self.relative).map_err(at(&self.path))?;
         let mut taken: BTreeSet<&OsStr> = BTreeSet::new();
         for file in &rendered.files {
             let path = Path::new(&file.path);
             taken.extend(path.components().next().map(|first| first.as_os_str()));
             let text = match (&self.own, file.holds_token) {
-                (Some(own), false) => merged(&own.join(path), &file.text),
+                (Some(own), false) => {
+                    merged(&own.join(path), &file.text, self.rivals).unwrap_or_else(|problem| {
+                        let own = own.join(path);
+                        print_notice(&format!(
+                            "threadkey: warning: {} is left out: {problem}",
+                            own.display()
+                        ));
+                        None
+                    })
+                }
                 _ => None,
             };
             let text = text.as_ref().unwrap_or(&file.text);
-            tree.write(&self.relative.join(path), text.expose().as_bytes())?;
+            let written = tree.write(&self.relative.join(path), text.expose().as_bytes());
+            written.map_err(at(&self.path.join(path)))?;
         }
-        let own = self.own.as_deref();
-        let entries = own.map(private_tree::names).transpose()?.unwrap_or_default();
-        for (own, name) in own.into_iter().flat_map(|own| entries.iter().map(move |name| (own, name))) {
-            let is_credential = CREDENTIALS.iter().any(|credential| name.as_os_str() == *credential);
-            if !is_credential && !taken.contains(name.as_os_str()) {
-                tree.link(&self.relative.join(name), &own.join(name))?;
+        if let Some(own) = &self.own {
+            for name in private_tree::names(own).map_err(at(own))? {
+                if !is_login(&name) && !taken.contains(name.as_os_str()) {
+                    let linked = tree.link(&self.relative.join(&name), &own.join(&name));
+                    linked.map_err(at(&self.path.join(&name)))?;
+                }
             }
         }
         match &self.beside {
             Some(beside) if files::exists(beside) => {
                 let name = beside.file_name().unwrap_or_default();
-                tree.link(&self.relative.join(name), beside)
+                tree.link(&self.relative.join(name), beside).map_err(at(&self.path.join(name)))
             }
             _ => Ok(()),
         }
@@ -132,33 +143,72 @@ impl ToolFolder {
     /// Writes the files with a token again.
     pub(super) fn refresh(&self, tree: &PrivateTree, rendered: &Rendered) -> io::Result<()> {
         for file in rendered.files.iter().filter(|file| file.holds_token) {
-            tree.write(&self.relative.join(&file.path), file.text.expose().as_bytes())?;
+            let written = tree.write(&self.relative.join(&file.path), file.text.expose().as_bytes());
+            written.map_err(at(&self.path.join(&file.path)))?;
         }
         Ok(())
     }
+
+    /// Removes the files at these paths.
+    pub(super) fn remove<'a>(
+        &self,
+        tree: &PrivateTree,
+        mut paths: impl Iterator<Item = &'a str>,
+    ) -> io::Result<()> {
+        paths.try_for_each(|path| {
+            tree.remove_file(&self.relative.join(path)).map_err(at(&self.path.join(path)))
+        })
+    }
 }
 
-/// Returns the user's settings with ours over them. `None` if there are none, or if they are in another
-/// format than their name shows: then ours count alone.
-fn merged(own: &Path, ours: &Secret) -> Option<Secret> {
-    let extension = own.extension()?.to_str()?;
-    if !["toml", "json"].contains(&extension) {
-        return None;
+/// Whether an entry of a tool's folder holds a login.
+fn is_login(name: &OsStr) -> bool {
+    let name = name.to_string_lossy().to_ascii_lowercase();
+    let is_copy =
+        |login: &str| name.strip_prefix(login).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
+    LOGINS.iter().any(|login| is_copy(login)) || PARTS_OF_LOGINS.iter().any(|part| name.contains(part))
+}
+
+/// Adds the path to an error.
+fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Returns the user's settings with ours over them, and without the variables that the tool prefers to
+/// ours. `None` if the user has none, or if the format is another one than TOML, JSON and YAML: then ours count
+/// alone.
+///
+/// # Errors
+/// The problem of the user's file.
+fn merged(own: &Path, ours: &Secret, rivals: &[&str]) -> Result<Option<Secret>, String> {
+    let extension = own.extension().and_then(OsStr::to_str).unwrap_or_default();
+    if !["toml", "json", "yml"].contains(&extension) {
+        return Ok(None);
     }
-    let text = Secret::new(files::read_text(own).ok()?);
+    let text = match files::read_text(own) {
+        Ok(text) => Secret::new(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
     let text = match extension {
         "toml" => {
-            let mut base: toml::Table = text.expose().parse().ok()?;
-            merge_toml(&mut base, ours.expose().parse().ok()?);
-            toml::to_string(&base).ok()
+            let mut base: toml::Table =
+                text.expose().parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
+            merge_toml(&mut base, ours.expose().parse().map_err(|_| "ours is no TOML")?);
+            toml::to_string(&base).map_err(|error| error.to_string())?
         }
+        "yml" => yaml::merge(text.expose(), ours.expose()).ok_or("it is no mapping with a key per line")?,
         _ => {
-            let mut base: serde_json::Value = serde_json::from_str(text.expose()).ok()?;
-            merge_json(&mut base, serde_json::from_str(ours.expose()).ok()?);
-            serde_json::to_string_pretty(&base).ok()
+            let json = |text: &str| serde_json::from_str(text).map_err(|error| error.to_string());
+            let mut base: serde_json::Value = json(text.expose())?;
+            if let Some(variables) = base.get_mut("env").and_then(serde_json::Value::as_object_mut) {
+                variables.retain(|name, _| !rivals.contains(&name.as_str()));
+            }
+            merge_json(&mut base, json(ours.expose())?);
+            serde_json::to_string_pretty(&base).map_err(|error| error.to_string())?
         }
     };
-    text.map(Secret::new)
+    Ok(Some(Secret::new(text)))
 }
 
 fn merge_toml(base: &mut toml::Table, ours: toml::Table) {
@@ -211,6 +261,13 @@ const RIVALS: &[(&str, &[&str])] = &[
     ("grok", &["XAI_API_KEY"]),
 ];
 
+/// The names of the variables that belong to a proxy's exceptions. Tools read either one.
+const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
+
+fn rivals(tool: &str) -> &'static [&'static str] {
+    RIVALS.iter().find(|(name, _)| *name == tool).map_or(&[], |(_, rivals)| rivals)
+}
+
 const GIT_COUNT: &str = "GIT_CONFIG_COUNT";
 
 impl Variables {
@@ -237,8 +294,7 @@ impl Variables {
         if plain().any(differs) {
             return false;
         }
-        let rivals = RIVALS.iter().find(|(name, _)| *name == tool).map_or(&[][..], |(_, rivals)| rivals);
-        for rival in rivals {
+        for rival in rivals(tool) {
             self.all.entry((*rival).into()).or_insert(None);
         }
         for (name, value) in plain() {
@@ -249,6 +305,20 @@ impl Variables {
             |at| Some((value(format!("GIT_CONFIG_KEY_{at}"))?, value(format!("GIT_CONFIG_VALUE_{at}"))?));
         self.git.extend((0..).map_while(pair));
         true
+    }
+
+    /// Keeps requests to the injecting proxy away from the user's own proxy. `variable` reads a variable of
+    /// the user's environment.
+    pub(super) fn exempt_loopback(&mut self, variable: impl Fn(&str) -> Option<OsString>) {
+        let own = |name: &str| variable(name).filter(|value| !value.is_empty());
+        for name in NO_PROXY {
+            let mut value = own(name).or_else(|| NO_PROXY.into_iter().find_map(own)).unwrap_or_default();
+            // A single asterisk exempts every host.
+            if value != "*" {
+                value.push(if value.is_empty() { "127.0.0.1" } else { ",127.0.0.1" });
+            }
+            self.set(name, value);
+        }
     }
 
     /// Returns them all.

@@ -1,13 +1,15 @@
 //! `threadkey exec PROVIDER… -- CMD`: runs a command in the terminal whose tool is signed in.
 //!
 //! Order: plan, tokens, private folder, proxy, files and variables, command. Until the command starts, a
-//! signal ends this process. From then on this process only passes signals on and waits.
+//! signal ends this process, and the command does not start. From then on this process only passes signals
+//! on and waits. After the command, this process waits for the refreshes that are under way. A user whose
+//! wait is long is notified, and the next signal ends it.
 //!
 //! The remains when this process dies:
 //!
 //! - *By a signal or an error.* Nothing: the command and its descendants are ended, the proxy is closed,
 //!   and the folder is removed. A refresh in progress is waited for, as by every command.
-//! - *By `kill -9`.* The system ends the command. The folder stays, with an access token at most, and the
+//! - *By `kill -9`.* The system asks the command to end. The folder stays, with an access token at most, and the
 //!   next `exec` removes it. The journal has the state of a refresh.
 //!
 //! No capability and no token is an argument of any process. The secret of the proxy is in the command's
@@ -15,6 +17,7 @@
 
 mod home;
 mod plan;
+mod yaml;
 
 use std::{
     collections::BTreeSet,
@@ -32,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use home::{ToolFolder, Variables};
 use plan::{Choice, Named, Wanted, plan};
 
-use super::{AppSettings, drain_for_user};
+use super::{AppSettings, drain_for_user, run::write_rescue_files};
 use crate::{
     agent::{InjectAccess, InjectPorts as _, InjectWorker, Served},
     api::InjectServer,
@@ -45,7 +48,7 @@ use crate::{
         clock::Clock,
         detach,
         foreground::{Foreground, PassedSignals, exit_code},
-        private_tree::PrivateTree,
+        private_tree::{self, PrivateTree},
         process::find_program,
     },
     tools::{InjectValues, Rendered, TokenValues, Values, Way},
@@ -53,6 +56,8 @@ use crate::{
 
 /// The least remaining life of a token that a tool gets: longer than tools cache one, which is 5 minutes.
 const MIN_TTL: Duration = Duration::from_secs(6 * 60);
+/// How long a user waits for a refresh after the command before a notice.
+const NOTICE_AFTER: Duration = Duration::from_secs(2);
 /// How long the command may take to end after a signal, before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
 /// The longest pause between two looks at a token that is in a file. It bounds how late a jump of the
@@ -107,8 +112,18 @@ pub async fn exec(settings: &AppSettings, args: &ExecArgs) -> Result<u8, Failure
     let broker = settings.broker(settings.open_store()?)?;
     let run = Run { settings, args, principal, broker: &broker, choices: &choices };
     let result = run.run(&program, name, &mut signals).await;
-    drain_for_user(&broker, &settings.store).await;
+    run.leave(&mut signals).await;
     result
+}
+
+/// The parts that are ready when the command starts.
+struct Prepared<'a> {
+    tree: PrivateTree,
+    proxy: Option<(InjectServer, InjectAccess)>,
+    /// Ends the proxy.
+    ended: CancellationToken,
+    tools: Vec<Ready<'a>>,
+    variables: Variables,
 }
 
 /// One run of a command.
@@ -124,52 +139,21 @@ impl Run<'_> {
     async fn run(&self, program: &Path, name: &OsString, signals: &mut PassedSignals) -> Result<u8, Failure> {
         let tenants: Vec<Tenant> =
             self.args.providers().into_iter().map(|id| Tenant::new(id, self.principal)).collect();
-        // The login is there before anything is made.
-        let tokens = async {
-            for tenant in &tenants {
-                self.broker.token(tenant, MIN_TTL).await.map_err(|error| self.no_token(error, tenant))?;
-            }
-            Ok::<(), Failure>(())
-        };
-        tokio::select! {
-            tokens = tokens => tokens?,
-            signal = signals.next() => return Ok(signal.exit_code()),
-        }
-        let tree = Arc::new(private_tree(&self.settings.store)?);
-        let ended = CancellationToken::new();
-        let proxy = self.proxy(&tree, ended.clone()).await?;
         let context = Context {
             broker: self.broker,
             clock: &self.settings.clock,
             program: detach::program_path().map_err(internal("threadkey's own path is unknown"))?,
             model: self.args.model.as_deref(),
         };
-        let mut variables = Variables::new(|name| env::var_os(name));
-        let mut ready = Vec::new();
-        for (choice, tenant) in self.choices.iter().filter_map(|choice| {
-            Some((choice, tenants.iter().find(|tenant| tenant.provider == choice.provider)?))
-        }) {
-            let inject = choice.route.zip(proxy.as_ref());
-            let inject = inject.and_then(|(route, (_, access))| access.values(&route.name));
-            let folder = choice.means.folder.as_ref();
-            let folder = ToolFolder::new(tree.path(), &choice.tool.name, folder, |name| env::var_os(name));
-            let tool = Ready { choice, tenant, folder, inject };
-            let rendered = tool.render(&context).await?;
-            if !variables.add(&choice.tool.name, &rendered.variables) {
-                tracing::debug!(
-                    tool = choice.tool.name,
-                    "another tool of the same provider has these variables"
-                );
-                continue;
-            }
-            if let Some((name, value)) = &tool.folder.variable {
-                variables.set(name, value);
-            }
-            tool.folder.fill(&tree, &rendered).map_err(internal("the tool's files cannot be written"))?;
-            ready.push(tool);
+        let prepared = tokio::select! {
+            prepared = self.prepare(&tenants, &context) => prepared?,
+            signal = signals.next() => return Ok(signal.exit_code()),
+        };
+        // The files are written in one step, in which a signal may have arrived.
+        if let Some(signal) = signals.arrived().await {
+            return Ok(signal.exit_code());
         }
-        variables.set("THREADKEY_CONFIG", &self.settings.config);
-        variables.set(AS_VARIABLE, self.principal.to_string());
+        let Prepared { tree, proxy, ended, tools, variables } = prepared;
         let command = Foreground::spawn(program, name, &self.args.command[1..], &variables.finish());
         let mut command = match command {
             Ok(command) => command,
@@ -179,7 +163,7 @@ impl Run<'_> {
             }
         };
         let status = {
-            let upkeep = self.upkeep(&tenants, &ready, &context, &tree);
+            let upkeep = self.upkeep(&tenants, &tools, &context, &tree);
             tokio::select! {
                 status = attend(&mut command, signals) => status,
                 () = upkeep => unreachable!("it ends with the command"),
@@ -191,6 +175,75 @@ impl Run<'_> {
             server.drain().await;
         }
         status.map(exit_code).map_err(internal("the end of the command is unknown"))
+    }
+
+    /// Gets the tokens, and makes all that the command needs.
+    async fn prepare<'a>(
+        &'a self,
+        tenants: &'a [Tenant],
+        context: &Context<'_>,
+    ) -> Result<Prepared<'a>, Failure> {
+        // The login is there before anything is made.
+        for tenant in tenants {
+            self.broker.token(tenant, MIN_TTL).await.map_err(|error| self.no_token(error, tenant))?;
+        }
+        let tree = private_tree(&self.settings.store)?;
+        let ended = CancellationToken::new();
+        let proxy = self.proxy(&tree, ended.clone()).await?;
+        let mut variables = Variables::new(|name| env::var_os(name));
+        let mut tools = Vec::new();
+        for (choice, tenant) in self.choices.iter().filter_map(|choice| {
+            Some((choice, tenants.iter().find(|tenant| tenant.provider == choice.provider)?))
+        }) {
+            let inject = choice.route.zip(proxy.as_ref());
+            let inject = inject.and_then(|(route, (_, access))| access.values(&route.name));
+            let folder = choice.means.folder.as_ref();
+            let folder = ToolFolder::new(tree.path(), &choice.tool.name, folder, |name| env::var_os(name));
+            let tool = Ready { choice, tenant, folder, inject };
+            let rendered = tool.render(context).await?;
+            if !variables.add(&choice.tool.name, &rendered.variables) {
+                tracing::debug!(
+                    tool = choice.tool.name,
+                    "another tool of the same provider has these variables"
+                );
+                continue;
+            }
+            if let Some((name, value)) = &tool.folder.variable {
+                variables.set(name, value);
+            }
+            tool.folder.fill(&tree, &rendered).map_err(internal("the tool's folder cannot be made"))?;
+            tools.push(tool);
+        }
+        if proxy.is_some() {
+            variables.exempt_loopback(|name| env::var_os(name));
+        }
+        variables.set("THREADKEY_CONFIG", &self.settings.config);
+        variables.set(AS_VARIABLE, self.principal.to_string());
+        Ok(Prepared { tree, proxy, ended, tools, variables })
+    }
+
+    /// Waits for the refreshes that are under way. The process that sends a refresh should not die, so a
+    /// signal counts only after a notice. Then the journal has the state of the refresh.
+    async fn leave(&self, signals: &mut PassedSignals) {
+        let store = &self.settings.store;
+        let leave_at_once = async {
+            let notice = tokio::time::sleep(NOTICE_AFTER);
+            tokio::pin!(notice);
+            loop {
+                tokio::select! {
+                    () = &mut notice => break,
+                    _ = signals.next() => {}
+                }
+            }
+            print_notice(
+                "threadkey: a refresh is under way, so this command waits for its new token; press Ctrl-C to leave at once, which may lose the login",
+            );
+            signals.next().await;
+        };
+        tokio::select! {
+            () = drain_for_user(self.broker, store) => {}
+            () = leave_at_once => write_rescue_files(self.broker, store),
+        }
     }
 
     /// Opens the injecting proxy for the routes that are in use.
@@ -216,8 +269,15 @@ impl Run<'_> {
             Some((name, path))
         });
         let serves = Served::Terminal { principal: self.principal, providers: self.args.providers() };
-        let (sockets, open, process) = (sockets.collect(), BTreeSet::new(), Arc::default());
-        let access = server.open(InjectWorker { serves, voided: ended, sockets, open, process }).await;
+        let worker = InjectWorker {
+            serves,
+            capability: None,
+            voided: ended,
+            sockets: sockets.collect(),
+            open: BTreeSet::new(),
+            process: Arc::default(),
+        };
+        let access = server.open(worker).await;
         let access = access.map_err(internal("the injecting proxy cannot be opened"))?;
         Ok(Some((server, access)))
     }
@@ -254,7 +314,7 @@ impl Run<'_> {
 impl Ready<'_> {
     /// Renders the files and the variables with the present token.
     async fn render(&self, context: &Context<'_>) -> Result<Rendered, Failure> {
-        let token = if self.choice.means.holds_token() {
+        let token = if self.choice.means.needs_token() {
             let lease = context.broker.token(self.tenant, MIN_TTL).await?;
             let session = context.broker.session(self.tenant).await?;
             Some(TokenValues {
@@ -283,7 +343,8 @@ impl Ready<'_> {
         })
     }
 
-    /// Writes the files with a token again whenever there is a newer one, for ever.
+    /// Writes the files with a token again whenever there is a newer one, for ever. Removes them when the
+    /// right to a token ends.
     async fn keep_fresh(&self, context: &Context<'_>, tree: &PrivateTree) {
         let mut changes = context.broker.changes();
         let mut written = None;
@@ -295,13 +356,30 @@ impl Ready<'_> {
                     if written.as_ref() != Some(&fingerprint) {
                         match self.rewrite(context, tree).await {
                             Ok(()) => written = Some(fingerprint),
-                            Err(failure) => report(&mut reported, &failure.text),
+                            Err(failure) => {
+                                report(
+                                    &mut reported,
+                                    &format!("the tool's files are not renewed: {}", failure.text),
+                                );
+                            }
                         }
                     }
                     (lease.expires_in / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
                 }
                 Err(error) => {
-                    report(&mut reported, &error.to_string());
+                    let mut problem = format!("the tool's files are not renewed: {error}");
+                    if error.is_final() {
+                        written = None;
+                        problem = format!("the tool's files with a token are removed: {error}");
+                        let means = self.choice.means;
+                        let paths = means.paths().filter(|path| means.is_secret_file(path));
+                        if let Err(failed) = self.folder.remove(tree, paths) {
+                            problem = format!(
+                                "remove these files, because they have a token that is not valid any more ({error}): {failed}"
+                            );
+                        }
+                    }
+                    report(&mut reported, &problem);
                     LONGEST_PAUSE
                 }
             };
@@ -340,7 +418,7 @@ async fn attend(
 /// Reports a problem once until it changes. The command has the screen.
 fn report(reported: &mut String, problem: &str) {
     if reported != problem {
-        tracing::error!("the tool's files are not renewed: {problem}");
+        tracing::error!("{problem}");
         problem.clone_into(reported);
     }
 }
@@ -363,13 +441,21 @@ fn named(settings: &AppSettings, args: &ExecArgs) -> Vec<Named> {
 
 /// Makes the folder of this run: in memory where the system offers that, else beside the store, where no other user gets.
 fn private_tree(store: &Path) -> Result<PrivateTree, Failure> {
-    let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    // A program that runs as another user, as by `su`, may inherit that user's variable.
+    let is_own = |path: &PathBuf| path.is_absolute() && private_tree::is_own_folder(path).unwrap_or(false);
+    let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(is_own);
     if let Some(tree) = runtime.and_then(|path| PrivateTree::make(&path.join("threadkey/exec")).ok()) {
         return Ok(tree);
     }
     let mut beside = store.to_owned().into_os_string();
     beside.push(".exec");
-    PrivateTree::make(Path::new(&beside)).map_err(internal("a private folder cannot be made"))
+    PrivateTree::make(Path::new(&beside)).map_err(|error| {
+        let text = format!(
+            "the tool's files have no place: {} cannot be made: {error}. XDG_RUNTIME_DIR can name a folder of yours that no other user can write",
+            Path::new(&beside).display()
+        );
+        Failure::new(Exit::Internal, text)
+    })
 }
 
 fn internal(problem: &'static str) -> impl Fn(io::Error) -> Failure {

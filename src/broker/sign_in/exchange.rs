@@ -139,7 +139,7 @@ impl Broker {
     /// Commits the meaning of the result.
     async fn settle(
         &self,
-        provider: &Provider,
+        provider: &Arc<Provider>,
         tenant: &Tenant,
         pending: &Pending,
         lock: &mut TenantLock,
@@ -177,8 +177,11 @@ impl Broker {
             Err(Mismatch::NoNonce) => FinishError::NonceMissing(id),
             Err(fault) => FinishError::IdTokenRefused { provider: id, problem: fault.to_string() },
         };
+        // A refused id token leaves tokens that no process may use.
+        let refused = self.orphan(provider, &*lock.read().await?, Some(&pending.binding), attempt);
         // In this order: a reader of the journal after a death in between counts no code twice.
         lock.clear().await?;
+        self.revoke_in_background(tenant, provider, refused);
         if let Attempt::Answered(_) = attempt {
             lock.settle(Settlement::WrongCode(pending.state.clone())).await?;
         }

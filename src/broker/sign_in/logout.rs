@@ -13,7 +13,7 @@ use crate::{
     broker::{Broker, Event, GrantEnd, Inner, LogoutError},
     ids::Tenant,
     oauth::{Endpoint, Provider, Withheld},
-    session::{Accounts, Change, Entry, Grant, Pending, Session},
+    session::{Change, Entry, Grant, Pending, Session},
     store::StoreError,
 };
 
@@ -279,13 +279,11 @@ impl Inner {
         Ok(entries.iter().filter(|(_, entry)| has_one(entry)).map(|(tenant, _)| tenant.clone()).collect())
     }
 
-    /// Whether another session of the account ends with this grant, which is in the store no longer and
-    /// about which no user decided. An ended session counts too, because its access token may still be
-    /// served.
+    /// Whether another session may end with this grant, which is in the store no longer and about which no
+    /// user decided. An unknown account may be any. An ended session counts too, because its access token may
+    /// still be served.
     pub(super) async fn may_be_in_use(&self, tenant: &Tenant, session: &Session) -> bool {
-        let counts =
-            |other: &Session| matches!(other.accounts_with(session), Accounts::Same | Accounts::BothUnknown);
-        match self.in_use(tenant, counts).await {
+        match self.in_use(tenant, |other| other.accounts_with(session).may_be_same()).await {
             Ok(others) => !others.is_empty(),
             Err(error) => {
                 tracing::warn!(%tenant, %error, "cannot check whether the account is in use elsewhere; its grant is not revoked");

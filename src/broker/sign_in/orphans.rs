@@ -12,6 +12,8 @@
 //!   as a server's where only `serve` runs, once the store may drop them.
 //! - The next exchange or poll of the tenant does so before it writes its own journal
 //!   ([`Broker::recover_journal`]). So commands alone forget no grant either.
+//! - An answer whose id token is refused is an orphan at once: no process may use its tokens. The process that
+//!   refuses it revokes their grant.
 //!
 //! # A session is not taken for an orphan
 //!
@@ -25,7 +27,7 @@
 //! [`Broker::settle_orphans`] holds the sign-in lock while the provider is asked, and empties the journal only
 //! after its answer. A death in between leaves the journal as it was, and the next look asks again: a
 //! revocation can be repeated (RFC 7009 §2.2). While the provider does not answer, each look asks again, for
-//! [`ASK_FOR`]. The other two ways empty the journal first, because a user waits. If their process dies
+//! [`ASK_FOR`]. The other ways empty the journal first, because a user waits. If their process dies
 //! before the provider answers, the grant lives on: see [`super::account_choice`].
 //!
 //! The journal names the token endpoint and no client. The revocation goes to the configured client of that
@@ -110,7 +112,7 @@ impl Broker {
         if !is_gone(&entry, Some(answered.intent()), self.inner.now()) {
             return Ok(true);
         }
-        if let Some(orphan) = self.orphan(&provider, &entry, None, answered) {
+        if let Some(orphan) = self.orphan(&provider, &entry, None, &Attempt::Answered(answered)) {
             tracing::warn!(%tenant, "a sign-in that is gone left a grant in its journal; it is revoked");
             let ended = self.revoke_orphan(tenant, &provider, orphan);
             let is_late = self.inner.now() >= arrived.saturating_add(seconds(ASK_FOR));
@@ -187,10 +189,10 @@ impl Broker {
         let Some(provider) = self.inner.providers.get(&tenant.provider) else { return Ok(()) };
         let Some((mut lock, answered)) = self.answered(tenant, removed).await? else { return Ok(()) };
         let entry = lock.read().await?;
-        let orphan = self.orphan(&provider, &entry, Some(&removed.binding), answered);
+        let orphan = self.orphan(&provider, &entry, Some(&removed.binding), &Attempt::Answered(answered));
         lock.clear().await?;
         drop(lock);
-        self.revoke_in_background(tenant, provider, orphan);
+        self.revoke_in_background(tenant, &provider, orphan);
         Ok(())
     }
 
@@ -234,29 +236,29 @@ impl Broker {
             && !is_of(&answered.intent().spending, state)
         {
             let entry = lock.read().await?;
-            let orphan = self.orphan(provider, &entry, None, answered);
+            let orphan = self.orphan(provider, &entry, None, &Attempt::Answered(answered));
             lock.clear().await?;
-            self.revoke_in_background(tenant, provider.clone(), orphan);
+            self.revoke_in_background(tenant, provider, orphan);
         }
         recover(lock, |spending| is_of(spending, state)).await
     }
 
     /// Returns the grant in a journal that no record may hold. Without a binding, which that of a removed
     /// sign-in is, the configured client of the request's endpoint issued it.
-    fn orphan(
+    pub(super) fn orphan(
         &self,
         provider: &Provider,
         entry: &Entry,
         bound: Option<&Binding>,
-        answered: Answered,
+        attempt: &Attempt<Answered>,
     ) -> Option<Session> {
+        let Attempt::Answered(answered) = attempt else { return None };
         let intent = answered.intent();
         let (at, token_endpoint) = (intent.at, intent.token_endpoint.clone());
         let is_of_any_sign_in = bound.is_none();
         let bound = bound.cloned().unwrap_or_else(|| Binding { token_endpoint, ..provider.binding() });
-        let attempt = Attempt::Answered(answered);
         // Without a nonce no id token costs the tokens, which are only revoked.
-        let outcome = sign_in_outcome(&attempt, &provider.answer_rules(&bound), None);
+        let outcome = sign_in_outcome(attempt, &provider.answer_rules(&bound), None);
         let Ok(Outcome::Granted(grant)) = outcome else { return None };
         let waiting = entry.pending.as_ref().and_then(Pending::unconfirmed).map(|waiting| &waiting.session);
         let may_hold = |there: &Session| {
@@ -273,9 +275,14 @@ impl Broker {
     }
 
     /// Revokes an orphan that is in no journal any more.
-    fn revoke_in_background(&self, tenant: &Tenant, provider: Arc<Provider>, orphan: Option<Session>) {
+    pub(super) fn revoke_in_background(
+        &self,
+        tenant: &Tenant,
+        provider: &Arc<Provider>,
+        orphan: Option<Session>,
+    ) {
         let Some(orphan) = orphan else { return };
-        let (broker, tenant) = (self.clone(), tenant.clone());
+        let (broker, tenant, provider) = (self.clone(), tenant.clone(), provider.clone());
         self.inner.tasks.spawn(async move {
             let orphan = broker.named(&tenant, &provider, orphan).await;
             broker.revoke_dropped(&tenant, orphan).await

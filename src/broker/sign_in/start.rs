@@ -186,11 +186,10 @@ impl Broker {
         };
         match self.inner.client.open(request).await {
             Attempt::Answered(answer) => acquirer.opened(provider, &user, &answer).map(Some).map_err(failed),
-            Attempt::NotSent(step) if Unreachable::STEPS.contains(&step) => {
-                Err(StartError::Unreachable { provider: id(), code: step.to_owned() })
-            }
             Attempt::NotSent(step) | Attempt::Unanswered(step) => {
-                Err(StartError::Unreachable { provider: id(), code: step.to_owned() })
+                let is_known = Unreachable::STEPS.contains(&step);
+                let cause = self.inner.client.trouble(provider).filter(|_| is_known);
+                Err(StartError::Unreachable { provider: id(), code: step.to_owned(), cause })
             }
         }
     }

@@ -31,6 +31,12 @@ fn only_the_providers_hosts_and_the_given_ones_get_a_token() {
         ("https", "git.acme.example"),
         ("http", "git.acme.example:8443"),
         ("ssh", "github.com"),
+        ("https", "git\thub.com"),
+        ("https", "github.com\r"),
+        ("https", "github.com "),
+        ("https", "ｇithub.com"),
+        ("https", "git\u{ad}hub.com"),
+        ("http", "127.0.0.1\t:8080"),
         ("https", ""),
         ("", ""),
     ] {
@@ -52,6 +58,15 @@ fn a_request_ends_at_an_empty_line_and_keeps_equals_signs_in_values() {
     let request = Request::parse("protocol=https\nhost=a\npassword=b=c\nwwwauth[]=Basic\n\nhost=d\n");
     assert_eq!((request.protocol.as_str(), request.host.as_str()), ("https", "a"));
     assert_eq!(request.password.expect("given").expose(), "b=c");
+}
+
+#[test]
+fn a_carriage_return_ends_no_line_of_a_request() {
+    let request = Request::parse("protocol=https\r\nhost=evil.example\rhost=github.com\n");
+    assert_eq!(
+        (request.protocol.as_str(), request.host.as_str()),
+        ("https\r", "evil.example\rhost=github.com")
+    );
 }
 
 #[test]

@@ -25,6 +25,13 @@ fn ways(keys: &str, more: &str) -> Vec<(String, Way, Option<String>)> {
     settings.tools.iter().map(of).collect()
 }
 
+/// Asserts that a configuration is refused with these words and its line.
+#[track_caller]
+fn assert_refused(text: &str, words: &str) {
+    let error = error(text, &[]);
+    assert!(error.contains(words) && error.contains("line "), "{text}\n{error}\n{words}");
+}
+
 const ROUTES: &str = "[inject.hub]\npreset = 'github'\nprovider = 'github'\n\
      [inject.hub-git]\npreset = 'github-git'\nprovider = 'github'\n";
 
@@ -92,6 +99,11 @@ fn a_wrong_tool_is_refused_with_its_place_and_a_way_out() {
         ("{ netrc = { provider = 'acme', base_url = 'https://u:p@x.example' } }", "", "neither a user"),
         ("{ netrc = { provider = 'acme', base_url = 'ftp://x.example' } }", "", "must begin with https://"),
         (
+            "{ codex = { provider = 'acme', base_url = 'http://x.example' } }",
+            "",
+            "because each request carries a token",
+        ),
+        (
             "{ codex = { provider = 'codex', route = 'hub' } }",
             ROUTES,
             "it is for way = \"inject\", and this is \"hook\"",
@@ -120,9 +132,7 @@ fn a_wrong_tool_is_refused_with_its_place_and_a_way_out() {
             "write way = \"inject\"",
         ),
     ] {
-        let error = error(&agent(&format!("tools = {tools}"), more), &[]);
-        assert!(error.contains(part), "{tools}\n{error}\n{part}");
-        assert!(error.contains("line "), "{error}");
+        assert_refused(&agent(&format!("tools = {tools}"), more), part);
     }
 }
 
@@ -157,13 +167,16 @@ fn a_wrong_file_is_refused_with_its_place_and_a_way_out() {
             "",
             "base_url is required with this template",
         ),
+        (
+            "'.netrc' = { template = 'netrc', provider = 'acme', base_url = 'http://x.example' }",
+            "",
+            "because each request carries a token",
+        ),
         ("'a.json' = { template = 'gemini-oauth', provider = 'acme' }", "", "write read_once = true"),
         ("'a.json' = { template = 'codex-auth', provider = 'codex', x = 1 }", "", "unknown"),
     ] {
         let text = agent("tools = { codex = 'codex' }", &format!("[agents.a.files]\n{file}\n{more}"));
-        let error = error(&text, &[]);
-        assert!(error.contains(part), "{file}\n{error}\n{part}");
-        assert!(error.contains("line "), "{error}");
+        assert_refused(&text, part);
     }
 }
 

@@ -187,7 +187,7 @@ fn operators_text(error: &StartError) -> String {
         StartError::NoClientSecret { provider, .. } => {
             format!("my client at `{provider}` has no secret at the moment. {ask}")
         }
-        StartError::Unreachable { provider, code } => format!(
+        StartError::Unreachable { provider, code, .. } => format!(
             "I cannot reach `{provider}` (`{code}`). Try again in a moment; if it stays so, ask my operator to look at my log"
         ),
         StartError::NotBegun { provider, problem, .. } => {

@@ -165,6 +165,36 @@ async fn doctor_reports_each_fault_of_a_path_or_a_name_with_its_remedy() {
 }
 
 #[tokio::test]
+async fn doctor_names_the_way_of_each_tool_and_warns_of_its_program_and_host() {
+    let home = Home::new("");
+    let bin = home.path().join("bin");
+    std::fs::create_dir_all(&bin).expect("it can be made");
+    std::os::unix::fs::symlink("/bin/sh", bin.join("gh")).expect("it can be made");
+    let local = PROVIDER.replace("https://id.acme.example", "http://127.0.0.1:1");
+    let tool = |name: &str, host: &str| format!("{name} = {{ provider = \"acme\", base_url = \"{host}\" }}");
+    home.configure(&format!(
+        "{local}[agent]\nproviders = [\"acme\"]\nisolation = \"none\"\n[agents.one]\ncommand = [\"/bin/sh\"]\n\
+         env = {{ PATH = \"{}\" }}\ntools = {{ {}, {}, {} }}\n[agents.one.files]\n\".acme/token\" = \"{{token:acme}}\"\n",
+        bin.display(),
+        tool("gh", "http://127.0.0.1:1"),
+        tool("codex", "https://tools.acme.invalid/v1"),
+        tool("netrc", "http://127.0.0.1:1"),
+    ));
+    let ended = home.run(&["doctor"]).await;
+    let has = |verdict: &str, words: &str| lines(&ended, verdict).iter().any(|line| line.contains(words));
+    for (verdict, words) in [
+        ("ok", "one: gh gets the token of acme by a file that stays fresh"),
+        ("ok", "one: netrc gets the token of acme by a file"),
+        ("warn", "one: no program of the tool codex (codex, codex-acp) is in the agent's PATH"),
+        ("ok", "one: below HOME, while the owner is signed in: .acme/token"),
+        ("FAIL", "network tool codex"),
+        ("warn", "network acme, tool gh, tool netrc"),
+    ] {
+        assert!(has(verdict, words), "{verdict} {words}: {ended:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_placeholder_or_socket_path_is_refused_by_each_command() {
     let agent = "[agent]\ncommand = [\"x\"]\nproviders = [\"acme\"]\n[agent.env]\nKEY = \"{tokn:acme}\"\n";
     assert_invalid(

@@ -136,6 +136,18 @@ async fn a_grant_of_an_account_that_is_in_use_elsewhere_is_not_revoked() {
 }
 
 #[tokio::test]
+async fn a_grant_of_an_unknown_account_is_not_revoked_beside_a_session() {
+    let rig = Rig::start().await;
+    rig.sign_in(ALICE, "alice").await;
+    rig.server.script([Reply::Edit(|answer| drop(answer.as_object_mut().unwrap().remove("id_token")))]);
+    let unknown = expect_undecided(rig.finish_as(ALICE, "alice").await);
+    assert_eq!(unknown.account, None);
+    let kept = rig.broker.keep(&tenant(ALICE), unknown.lineage).await.unwrap();
+    assert_eq!(kept.unchosen.grant, GrantEnd::MayLiveOn);
+    assert_eq!(rig.server.events().total.revoked, 0, "it may be the session's own account, as here");
+}
+
+#[tokio::test]
 async fn a_logout_drops_the_undecided_sign_in_and_revokes_it_too() {
     let (rig, undecided) = undecided().await;
     assert_eq!(rig.broker.logout(&tenant(ALICE), Revocation::Keep).await.unwrap(), LoggedOut::LocallyOnly);

@@ -15,7 +15,7 @@ use super::{
     disk::{CHOICE, PENDING, Stored},
     reference::{Meaning, Presented, Reference},
     snapshots::Snapshots,
-    steps::{Choice, Named, PROVIDERS, TENANTS},
+    steps::{Choice, Named, TENANTS},
 };
 
 /// The record of sign-ins that waited for a choice, and of revocations.
@@ -116,18 +116,8 @@ impl Reference {
         }
         let Some(before) = snapshots.before else { return };
         let is_live = self.tenants[snapshots.tenant].logging_out.is_none() && !self.had_a_verdict(before);
-        // A session without an account cannot be compared; but the account has to be requested
-        // before.
-        let quirks = PROVIDERS[TENANTS[snapshots.tenant].0];
-        // A provider that held its answer back names no account for a token that has expired.
-        let issued = self.by_access.get(&now.access).map(|&issue| self.issues[issue].at);
-        let can_be_named = issued.is_some_and(|at| self.provider_time < at + quirks.lifetime);
-        let requested = quirks.userinfo && can_be_named && !self.was_orphaned(snapshots.tenant);
-        let other = match (&before.account, &now.account) {
-            (Some(before), Some(now)) => before != now,
-            (Some(_), None) => requested,
-            (None, _) => false,
-        };
+        // An unknown account may be another one; beside an unknown one there is nothing to compare.
+        let other = before.account.is_some() && before.account != now.account;
         if is_live && other {
             self.violate(format!("adr/0016: {before:?} was live, and no user chose {now:?} in its place"));
         }
@@ -180,12 +170,7 @@ impl Reference {
             }
             let account = snapshots.now.and_then(|now| now.account.as_ref());
             // A sign-in whose account is unknown may be another one's, so it waits as well.
-            let could_be_named = PROVIDERS[TENANTS[snapshots.tenant].0].userinfo;
-            let may_wait = match &candidate.account {
-                Some(named) => account != Some(named),
-                None => could_be_named,
-            };
-            if account.is_none() || !may_wait {
+            if account.is_none() || account == candidate.account.as_ref() {
                 let now = snapshots.now;
                 self.violate(format!("adr/0016: a choice between {now:?} and {candidate:?}"));
             }

@@ -40,8 +40,6 @@ pub(super) struct Issue {
     pub(super) access: String,
     /// The refresh token that is valid after this answer.
     pub(super) refresh: String,
-    /// The seconds that the providers' clocks had gone on by then.
-    pub(super) at: i64,
 }
 
 /// The meaning of an answer, by RFC 6749 and the rules of HTTP.
@@ -110,8 +108,6 @@ pub(super) struct Reference {
     pub(super) clock: Clock,
     /// The clock's values since the system was idle.
     pub(super) times: Vec<i64>,
-    /// The seconds that the providers' clocks have gone on. They never step back.
-    pub(super) provider_time: i64,
     pub(super) codes: BTreeMap<String, Family>,
     pub(super) families: Vec<Family>,
     pub(super) issues: Vec<Issue>,
@@ -192,7 +188,6 @@ impl Reference {
         Self {
             store,
             times: vec![clock.now()],
-            provider_time: 0,
             clock,
             codes: BTreeMap::new(),
             families: Vec::new(),
@@ -243,7 +238,7 @@ impl Reference {
         self.by_access.insert(access.clone(), self.issues.len());
         self.by_refresh.insert(refresh.clone(), family);
         self.secrets.extend([access.clone(), refresh.clone()]);
-        self.issues.push(Issue { family, access, refresh, at: self.provider_time });
+        self.issues.push(Issue { family, access, refresh });
         Some(self.issues.len() - 1)
     }
 
@@ -259,9 +254,8 @@ impl Reference {
         self.requests.iter().position(|request| request.provider == provider && request.seq == seq)
     }
 
-    /// Records a step of the processes' clock, and of the providers' clocks if it is forward.
-    pub(super) fn clock_stepped(&mut self, seconds: i64) {
-        self.provider_time += seconds.max(0);
+    /// Records a step of the processes' clock.
+    pub(super) fn clock_stepped(&mut self) {
         self.times.push(self.clock.now());
     }
 

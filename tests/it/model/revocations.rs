@@ -10,7 +10,7 @@ use threadkey::{
 use super::{
     choice::SessionAndCandidate,
     disk::Stored,
-    reference::{Issue, Reference},
+    reference::{Family, Issue, Reference},
     steps::{PROVIDERS, TENANTS},
     world::tenant_id,
 };
@@ -38,15 +38,25 @@ impl Reference {
 
     fn check_end(&mut self, family: usize, end: GrantEnd) {
         let account = self.families[family].account.clone();
+        let is_in_use = |other: &usize| self.is_like(family, *other);
         match end {
             GrantEnd::Revoked if !self.revoked.contains(&family) => {
                 self.violate(format!("adr/0016: {account}'s grant is reported as revoked, and is not"));
             }
-            GrantEnd::MayLiveOn if !self.choices.present.iter().any(|other| self.is_like(family, *other)) => {
+            GrantEnd::MayLiveOn
+                if !self.choices.present.iter().any(is_in_use) && !self.has_unknown_account(family) =>
+            {
                 self.violate(format!("adr/0016: {account}'s grant is left without a reason"));
             }
             _ => {}
         }
+    }
+
+    /// Whether an account of this grant's provider cannot be known, so that it may be any.
+    fn has_unknown_account(&self, family: usize) -> bool {
+        let provider = TENANTS[self.families[family].tenant].0;
+        let is_nameless = |of: &Family| of.nameless && TENANTS[of.tenant].0 == provider;
+        !PROVIDERS[provider].userinfo && self.families.iter().any(is_nameless)
     }
 
     /// Checks a logout's effect on the waiting sign-in: removed, and revoked or not.

@@ -50,8 +50,8 @@ impl World {
             Step::Reject { tenant, process, which } => self.reject(tenant, process, which),
             Step::SignIn { tenant, process, account } => self.sign_in(tenant, process, account).await,
             Step::Start { tenant, process, user } => self.start_sign_in(tenant, process, USERS[user]).await,
-            Step::Finish { tenant, process, user, account, paste } => {
-                self.finish(tenant, process, USERS[user], account, paste);
+            Step::Finish { tenant, process, user, account, paste, in_server } => {
+                self.finish(tenant, process, USERS[user], account, paste, in_server);
             }
             Step::Cancel { process, user } => self.cancel(process, USERS[user]).await,
             Step::Logout { tenant, process, revoke } => self.logout(tenant, process, revoke).await,

@@ -89,6 +89,8 @@ pub(super) enum Step {
         user: usize,
         account: usize,
         paste: Paste,
+        /// Whether the user acts in the server of the tenant.
+        in_server: bool,
     },
     Cancel {
         process: usize,

@@ -85,8 +85,10 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(tenant, process, account)| Step::SignIn { tenant, process, account }),
         3 => (tenant(), process(), user())
             .prop_map(|(tenant, process, user)| Step::Start { tenant, process, user }),
-        4 => (tenant(), process(), user(), account(), paste()).prop_map(
-            |(tenant, process, user, account, paste)| Step::Finish { tenant, process, user, account, paste }
+        4 => (tenant(), process(), user(), account(), paste(), proptest::bool::weighted(0.8)).prop_map(
+            |(tenant, process, user, account, paste, in_server)| {
+                Step::Finish { tenant, process, user, account, paste, in_server }
+            }
         ),
         1 => (process(), user()).prop_map(|(process, user)| Step::Cancel { process, user }),
         4 => (tenant(), process(), proptest::bool::ANY)

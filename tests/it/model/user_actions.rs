@@ -18,7 +18,7 @@ impl World {
     pub(super) async fn sign_in(&mut self, tenant: usize, process: usize, account: usize) {
         let user = TENANTS[tenant].2[0];
         self.start_sign_in(tenant, process, user).await;
-        self.finish(tenant, process, user, account, Paste::Fresh);
+        self.finish(tenant, process, user, account, Paste::Fresh, true);
     }
 
     pub(super) async fn start_sign_in(&mut self, tenant: usize, process: usize, user: &str) {
@@ -40,7 +40,17 @@ impl World {
         }
     }
 
-    pub(super) fn finish(&mut self, tenant: usize, process: usize, user: &str, account: usize, paste: Paste) {
+    /// Pastes the answer to a sign-in. `in_server` is whether the user acts in the server of the tenant, which
+    /// both users manage.
+    pub(super) fn finish(
+        &mut self,
+        tenant: usize,
+        process: usize,
+        user: &str,
+        account: usize,
+        paste: Paste,
+        in_server: bool,
+    ) {
         let Some((address, text)) = self.paste(tenant, ACCOUNTS[account], paste) else { return };
         let pasted = Pasted::parse(&text).unwrap();
         let code = parameter(&address, "code").unwrap();
@@ -48,15 +58,18 @@ impl World {
             let pending = disk.pending(&tenant_id(tenant).to_string())?.1.clone();
             Some(pending["started_by"].as_str()?.to_owned())
         });
+        let server = tenant_id(tenant).principal;
+        let server = if let Principal::Guild(server) = server { Some(server) } else { None };
+        let managed = server.filter(|_| in_server);
+        let is_allowed = server == managed;
         let waits = self.is_waiting();
         let own = waits || starter.as_deref() == Some(user);
+        let is_ours = own && !matches!(paste, Paste::WrongState);
         let mut finish = Finish {
             tenant,
             code,
-            may_be_sent: waits
-                || matches!(paste, Paste::BareCode)
-                || (own && !matches!(paste, Paste::WrongState)),
-            may_sign_in: own && !matches!(paste, Paste::WrongState),
+            may_be_sent: is_allowed && (waits || matches!(paste, Paste::BareCode) || is_ours),
+            may_sign_in: is_allowed && is_ours,
             sent_before: 0,
         };
         self.pasted[tenant] = Some(address);
@@ -72,7 +85,7 @@ impl World {
                 finish.sent_before =
                     reference.requests.iter().filter(|request| request.presented == code).count();
             }
-            let result = broker.finish(user, Some(&provider), pasted).await;
+            let result = broker.finish_in(user, managed, Some(&provider), pasted).await;
             if !alive.has_ended() {
                 lock(&reference).check_finish_result(&finish, &result);
             }

@@ -159,7 +159,7 @@ impl World {
         if let Ok(ahead) = u64::try_from(seconds) {
             self.servers.iter().for_each(|server| server.advance(Duration::from_secs(ahead)));
         }
-        lock(&self.reference).clock_stepped(seconds);
+        lock(&self.reference).clock_stepped();
     }
 
     /// Ends the process in the middle of its work. System calls in progress are completed, as after
@@ -381,7 +381,7 @@ impl Reference {
                 done.dropped.iter().for_each(|dropped| self.check_reported_end(&done.tenant, dropped));
             }
             Event::Lapsed(kept) => self.check_reported_end(&kept.tenant, &kept.unchosen),
-            Event::Stuck(tenant) => {
+            Event::Stuck { tenant, .. } => {
                 self.violate(format!("{tenant} is stuck, and the provider refuses nothing"))
             }
             Event::LoggedOut(_)

@@ -136,6 +136,57 @@ async fn an_id_token_without_a_right_signature_drops_its_tokens_and_keeps_the_se
     }
 }
 
+#[tokio::test]
+async fn the_tokens_of_a_refused_id_token_are_revoked_and_another_sessions_account_is_not() {
+    let (key, other) = (Key::new("k"), Key::new("k"));
+    let bob = |nonce: &str| with(&claims("18", nonce), "preferred_username", "bob");
+    type Sign<'a> = &'a dyn Fn(&str) -> String;
+    let cases: [(&str, Sign<'_>); 7] = [
+        ("signature", &|nonce| other.sign("EdDSA", &bob(nonce))),
+        ("alg", &|nonce| unsigned(&bob(nonce))),
+        ("iss", &|nonce| key.sign("EdDSA", &with(&bob(nonce), "iss", "https://evil.example"))),
+        ("aud", &|nonce| key.sign("EdDSA", &with(&bob(nonce), "aud", "another"))),
+        ("nonce", &|_| key.sign("EdDSA", &bob("another"))),
+        ("no nonce", &|nonce| {
+            let mut claims = bob(nonce);
+            claims.as_object_mut().unwrap().remove("nonce");
+            key.sign("EdDSA", &claims)
+        }),
+        ("exp", &|nonce| key.sign("EdDSA", &with_time(&bob(nonce), -7200))),
+    ];
+    for (fault, sign) in cases {
+        let revocations = RawServer::start().await;
+        let (keys, rig) = with_revocation(&revocations).await;
+        (0..2).for_each(|_| keys.answer(key_set(&[&key]), Ending::Close));
+        revocations.answer(raw::json(200, ""), Ending::Close);
+        sign_in_beside(&rig, |nonce| tokens_with(&sign(nonce))).await.unwrap_err();
+        rig.broker.drained().await;
+        let revoked: Vec<_> = revocations.forms().iter().map(|form| form["token"].clone()).collect();
+        assert_eq!(revoked, ["rt-2"], "{fault}");
+        assert_eq!(rig.refresh_token().await, "rt-1", "{fault}");
+    }
+    // A provider may end all grants of an account with one (RFC 7009 §2.1), and alice has a session.
+    let revocations = RawServer::start().await;
+    let (keys, rig) = with_revocation(&revocations).await;
+    keys.answer(key_set(&[&key]), Ending::Close);
+    let alice = |nonce: &str| tokens_with(&other.sign("EdDSA", &claims("17", nonce)));
+    sign_in_beside(&rig, alice).await.unwrap_err();
+    rig.broker.drained().await;
+    assert_eq!(revocations.count(), 0);
+}
+
+/// Starts a rig whose provider revokes, and the server of its keys.
+async fn with_revocation(revocations: &RawServer) -> (RawServer, Rig) {
+    let keys = RawServer::start().await;
+    let rig = Rig::with(|settings| {
+        settings.issuer = Some(ISSUER.into());
+        settings.jwks_uri = Some(keys.token_endpoint());
+        settings.revocation_endpoint = Some(revocations.token_endpoint());
+    })
+    .await;
+    (keys, rig)
+}
+
 fn with(claims: &Value, name: &str, value: &str) -> Value {
     let mut claims = claims.clone();
     claims[name] = json!(value);

@@ -66,6 +66,8 @@ impl Terminal {
 
     fn start_exec(&self, arguments: &[&str]) -> Running {
         let mut command = self.exec_command(arguments);
+        // A user's proxy, which does not reach this machine.
+        command.envs([("HTTP_PROXY", "http://127.0.0.1:1"), ("http_proxy", "http://127.0.0.1:1")]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Running { child, lines }
@@ -105,6 +107,25 @@ async fn a_command_gets_its_tools_folder_and_its_exit_code_passes() {
     }
     assert_eq!(terminal.left(), Vec::<String>::new());
     assert!(own.join("auth.json").exists());
+}
+
+#[tokio::test]
+async fn the_users_settings_of_gh_hold_and_their_login_does_not() {
+    let terminal = Terminal::start("").await;
+    let own = terminal.home.path().join("home/.config/gh");
+    std::fs::create_dir_all(&own).unwrap();
+    let settings = "# mine\neditor: vim\nhosts:\n    github.com:\n        oauth_token: mine\n";
+    std::fs::write(own.join("config.yml"), settings).unwrap();
+    std::fs::write(own.join("hosts.yml"), "github.com:\n    oauth_token: mine\n").unwrap();
+    let api = ["--tool", "gh", "--base-url", "https://github.acme.example"];
+    let script = "cat $GH_CONFIG_DIR/config.yml $GH_CONFIG_DIR/hosts.yml";
+    let ended = terminal.exec(&[&["acme"][..], &api, &["--", "sh", "-c", script]].concat()).await;
+    let token = terminal.token(&[]).await;
+    for words in ["# mine\neditor: vim\nversion: \"1\"\n", "github.acme.example", &token] {
+        assert!(ended.stdout.contains(words), "{words}: {ended:?}");
+    }
+    assert!(!ended.stdout.contains("oauth_token: mine"), "{ended:?}");
+    assert_eq!(std::fs::read_to_string(own.join("config.yml")).unwrap(), settings);
 }
 
 #[tokio::test]
@@ -248,7 +269,8 @@ async fn the_terminals_keys_reach_the_command_once_and_the_shell_stops_both() {
 async fn a_killed_exec_takes_its_command_along_and_the_next_one_removes_its_folder() {
     let terminal = Terminal::start("").await;
     let base = ["--tool", "codex", "--base-url", "https://api.acme.example"];
-    let script = "echo $$; echo $CODEX_HOME; while :; do sleep 0.05; done";
+    // An interactive shell ignores TERM too.
+    let script = "trap '' TERM; echo $$; echo $CODEX_HOME; while :; do sleep 0.05; done";
     let mut running = terminal.start_exec(&[&["acme"][..], &base, &["--", "sh", "-c", script]].concat());
     let command: i32 = running.line().await.parse().unwrap();
     let folder = PathBuf::from(running.line().await);
@@ -262,6 +284,85 @@ async fn a_killed_exec_takes_its_command_along_and_the_next_one_removes_its_fold
     assert_eq!(next.code, 0, "{next:?}");
     assert!(!folder.exists());
     assert_eq!(terminal.left(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_file_with_a_token_goes_with_the_login_and_comes_back_with_it() {
+    let terminal = Terminal::start("").await;
+    let script = "f=$ANTHROPIC_CONFIG_DIR/credentials/default.json; test -s $f && echo there; \
+                  while test -e $f; do sleep 0.05; done; echo gone; \
+                  until test -s $f; do sleep 0.05; done; tr -d '\\n ' <$f; echo; ls $(dirname $f)";
+    let api = ["--way", "file", "--base-url", "https://api.acme.example"];
+    let tool = ["acme", "--tool", "anthropic-sdk"];
+    let mut running = terminal.start_exec(&[&tool[..], &api, &["--", "sh", "-c", script]].concat());
+    assert_eq!(running.line().await, "there");
+    let ended = terminal.home.run(&["auth", "logout", "acme", "--keep-grant"]).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(running.line().await, "gone");
+    terminal.sign_in("local").await;
+    let token = terminal.token(&[]).await;
+    assert!(running.line().await.contains(&token));
+    assert_eq!(running.line().await, "default.json", "nothing else is there");
+    assert_eq!(running.end().await, 0);
+}
+
+#[tokio::test]
+async fn a_signal_before_the_command_starts_keeps_it_from_starting() {
+    let terminal = Terminal::start("").await;
+    let own = terminal.home.path().join("home/.codex");
+    std::fs::create_dir_all(&own).unwrap();
+    // Exec waits at the user's settings until the test writes them.
+    let (settings, marker) = (own.join("config.toml"), terminal.home.path().join("marker"));
+    assert!(std::process::Command::new("mkfifo").arg(&settings).status().unwrap().success());
+    let touch = ["--", "touch", marker.to_str().unwrap()];
+    let api = ["acme", "--tool", "codex", "--base-url", "https://api.acme.example"];
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        let running = terminal.start_exec(&[&api[..], &touch].concat());
+        let pid = running.pid();
+        let settings = settings.clone();
+        let signalled = tokio::task::spawn_blocking(move || {
+            // It opens when exec reads.
+            let fifo = std::fs::OpenOptions::new().write(true).open(settings).unwrap();
+            signal_process(pid, signal);
+            drop(fifo);
+        });
+        tokio::time::timeout(WAIT, signalled).await.expect("exec reads the settings").unwrap();
+        assert_eq!(running.end().await, 128 + signal);
+        assert!(!marker.exists(), "{signal}");
+    }
+    assert_eq!(terminal.left(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_user_can_leave_while_a_refresh_has_no_answer() {
+    let mut terminal = Terminal::start("").await;
+    terminal.advance(4000);
+    terminal.server.hold();
+    let mut command = terminal.exec_command(&["acme", "--tool", "grok", "--", "echo", "started"]);
+    let mut child = command.spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    let pid = child.id().unwrap().try_into().unwrap();
+    terminal.server.wait_for_held(1).await;
+    signal_process(pid, libc::SIGINT);
+    let notice = tokio::time::timeout(WAIT, stderr.next_line()).await.expect("in time").unwrap();
+    assert!(notice.as_deref().is_some_and(|notice| notice.contains("a refresh is under way")), "{notice:?}");
+    assert_eq!(child.try_wait().unwrap(), None, "the refresh goes on");
+    signal_process(pid, libc::SIGINT);
+    let output = tokio::time::timeout(WAIT, child.wait_with_output()).await.expect("it ends").unwrap();
+    assert_eq!((output.status.code(), output.stdout), (Some(130), Vec::new()));
+    terminal.server.release();
+}
+
+#[tokio::test]
+async fn a_runtime_folder_that_others_can_change_gets_no_files() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let terminal = Terminal::start("").await;
+    std::fs::create_dir_all(terminal.runtime()).unwrap();
+    std::fs::set_permissions(terminal.runtime(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let api = ["acme", "--tool", "codex", "--base-url", "https://api.acme.example"];
+    let ended = terminal.exec(&[&api[..], &["--", "sh", "-c", "echo $CODEX_HOME"]].concat()).await;
+    let beside = format!("{}.exec/", terminal.home.store().display());
+    assert!(ended.code == 0 && ended.stdout.starts_with(&beside), "{ended:?}");
 }
 
 #[tokio::test]

@@ -89,6 +89,24 @@ async fn git_works_across_an_expiry_and_reports_a_refused_password() {
 }
 
 #[tokio::test]
+async fn with_a_probe_no_git_command_fails_at_an_early_end() {
+    let mut terminal = Terminal::start("").await;
+    let (_server, address) = serve(&terminal).await;
+    let helper = format!(
+        "!'{}' token acme --probe --format git-credential --host {address}",
+        program::path().display()
+    );
+    let folder = terminal.home.path().to_owned();
+    let url = format!("http://{address}/remote.git");
+    for (refreshes, name) in ["one", "two", "three"].into_iter().enumerate() {
+        let cloned = git(&terminal, &folder, &helper, &["clone", "-q", &url, name]).await;
+        assert_eq!((cloned.code, terminal.refreshes()), (0, refreshes as u64), "{cloned:?}");
+        terminal.advance(61);
+        terminal.kill_tokens();
+    }
+}
+
+#[tokio::test]
 async fn a_helper_answers_for_its_own_hosts_alone() {
     let terminal = Terminal::start("").await;
     let token = terminal.token(&[]).await;

@@ -184,17 +184,58 @@ async fn the_sandbox_lets_a_tool_run_the_program_of_its_hook() {
     let on_prompt = r#"
 program=$(sed -n 's/^command = "\(.*\)"$/\1/p' "$CODEX_HOME/config.toml")
 "$program" --help > /dev/null && say "$(basename "$CODEX_HOME") runs"; done_with end_turn"#;
-    let rig = WorkerRig::scripted(on_prompt, |settings| {
-        let tool = tools::named("codex").expect("a tool");
-        settings.tools = vec![threadkey::agent::AgentTool {
-            tool,
-            way: tools::Way::Hook,
-            means: tool.means(tools::Way::Hook).expect("a hook"),
-            provider: "acme".parse().expect("a name"),
-            base_url: Some("https://api.acme.example".to_owned()),
-            model: None,
-            route: None,
-        }];
-    });
+    let rig = WorkerRig::scripted(on_prompt, |settings| settings.tools = vec![codex_by_hook()]);
     assert_eq!(rig.turn(1, "go").await.text, ".codex runs");
+}
+
+/// Codex, which runs threadkey for its token.
+fn codex_by_hook() -> threadkey::agent::AgentTool {
+    let tool = tools::named("codex").expect("a tool");
+    threadkey::agent::AgentTool {
+        tool,
+        way: tools::Way::Hook,
+        means: tool.means(tools::Way::Hook).expect("a hook"),
+        provider: "acme".parse().expect("a name"),
+        base_url: Some("https://api.acme.example".to_owned()),
+        model: None,
+        route: None,
+    }
+}
+
+/// A source whose token names a ChatGPT workspace.
+struct OfWorkspace;
+
+#[async_trait::async_trait]
+impl TokenSource for OfWorkspace {
+    async fn token(&self, _: &Holder, _: &ProviderId) -> Result<TokenValues, TokenRefusal> {
+        // {"https://api.openai.com/auth":{"chatgpt_account_id":"acc-1"}}
+        let token =
+            "e30.eyJodHRwczovL2FwaS5vcGVuYWkuY29tL2F1dGgiOnsiY2hhdGdwdF9hY2NvdW50X2lkIjoiYWNjLTEifX0.c2ln";
+        let (access_token, expires_at) = (AccessToken::new(token), NO_END);
+        Ok(TokenValues { access_token, expires_at, account: None, scope: None, id_token: None })
+    }
+
+    fn changes(&self) -> Box<dyn TokenChanges> {
+        Box::new(NoChanges)
+    }
+
+    fn now(&self) -> i64 {
+        NOW
+    }
+}
+
+#[tokio::test]
+async fn a_workers_codex_sends_the_workspace_of_its_owners_login() {
+    let on_prompt = r#"
+say "$(sed -n 's/^http_headers = { "\(.*\)" = "\(.*\)" }$/\1: \2/p' "$CODEX_HOME/config.toml")"; done_with end_turn"#;
+    let mut rig = WorkerRig::scripted(on_prompt, |_| {});
+    let mut settings = settings(rig.folder.path(), &["/bin/sh", "-c", &script(on_prompt)]);
+    settings.tools = vec![codex_by_hook()];
+    rig.workers = Workers::new(
+        settings,
+        Arc::clone(&rig.capabilities),
+        Arc::new(OfWorkspace),
+        Arc::clone(&rig.names) as _,
+    );
+    assert_eq!(rig.turn(1, "go").await.text, "ChatGPT-Account-Id: acc-1");
 }

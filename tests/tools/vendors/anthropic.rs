@@ -21,7 +21,9 @@ fn read_request(shared: &Shared, headers: &HeaderMap, body: &Bytes) -> Result<Va
         return Err(error(StatusCode::UNAUTHORIZED, "authentication_error", problem));
     }
     let invalid = |problem: &str| error(StatusCode::BAD_REQUEST, "invalid_request_error", problem);
-    if values("anthropic-version") != "2023-06-01" {
+    // Claude Code and the SDKs name different versions.
+    let is_date = |text: &str| text.len() == 10 && text.chars().all(|c| c.is_ascii_digit() || c == '-');
+    if !is_date(&values("anthropic-version")) {
         return Err(invalid("anthropic-version: header is required"));
     }
     let request = read(headers, body).map_err(|problem| invalid(&problem))?;

@@ -32,12 +32,18 @@ pub(super) async fn call(
     if method == "countTokens" {
         return axum::Json(json!({"totalTokens": 1})).into_response();
     }
-    let part = match shared.react(&turn, has_shell) {
-        Reaction::Call => {
+    let config = &request["generationConfig"];
+    let schema = ["responseJsonSchema", "responseSchema"].map(|name| &config[name]);
+    let schema = schema.into_iter().find(|schema| schema.is_object());
+    let reaction = schema.is_none().then(|| shared.react(&turn, has_shell));
+    let part = match reaction {
+        // Gemini CLI asks which model a prompt deserves.
+        None => json!({"text": example(schema.unwrap_or(&Value::Null)).to_string()}),
+        Some(Reaction::Call) => {
             let arguments = json!({"command": COMMAND, "description": "Prints a word"});
             json!({"functionCall": {"name": "run_shell_command", "args": arguments}})
         }
-        Reaction::Say(text) => json!({"text": text}),
+        Some(Reaction::Say(text)) => json!({"text": text}),
     };
     let answer = json!({
         "candidates": [{"content": {"parts": [part], "role": "model"}, "finishReason": "STOP", "index": 0}],
@@ -50,6 +56,20 @@ pub(super) async fn call(
         ("streamGenerateContent", Some("sse")) => events([("", answer)]),
         ("streamGenerateContent", _) => axum::Json(json!([answer])).into_response(),
         _ => error(StatusCode::NOT_FOUND, "NOT_FOUND", "there is no such method"),
+    }
+}
+
+/// Returns a value that a schema allows.
+fn example(schema: &Value) -> Value {
+    match schema["type"].as_str().unwrap_or_default().to_lowercase().as_str() {
+        "object" => {
+            let properties = schema["properties"].as_object().into_iter().flatten();
+            properties.map(|(name, schema)| (name.clone(), example(schema))).collect()
+        }
+        "integer" | "number" => 1.into(),
+        "boolean" => true.into(),
+        "array" => json!([]),
+        _ => schema["enum"].get(0).cloned().unwrap_or_else(|| "none".into()),
     }
 }
 

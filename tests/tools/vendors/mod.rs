@@ -166,13 +166,13 @@ impl Shared {
     /// Returns the model's reaction to the end of a conversation.
     fn react(&self, turn: &Turn, has_tools: bool) -> Reaction {
         match turn {
-            Turn::Output(output) if output.contains("shell-42") => Reaction::Say(SHELL_ANSWER),
-            Turn::Output(_) => Reaction::Say("The shell call failed."),
+            Turn::Output(output) if output.contains("shell-42") => Reaction::Say(SHELL_ANSWER.to_owned()),
+            Turn::Output(output) => Reaction::Say(format!("The shell call failed: {output}")),
             Turn::Prompt(text) if has_tools && text.contains(ASKS_FOR_A_SHELL_CALL) => {
                 self.tokens.end_early();
                 Reaction::Call
             }
-            Turn::Prompt(_) => Reaction::Say(PLAIN_ANSWER),
+            Turn::Prompt(_) => Reaction::Say(PLAIN_ANSWER.to_owned()),
         }
     }
 }
@@ -187,7 +187,7 @@ enum Turn {
 
 /// The model's reaction.
 enum Reaction {
-    Say(&'static str),
+    Say(String),
     /// The shell runs [`COMMAND`].
     Call,
 }

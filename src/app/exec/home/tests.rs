@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::*;
-use crate::tools::{Way, named};
+use crate::tools::{Values, Way, named};
 
 fn secrets(pairs: &[(&str, &str)]) -> BTreeMap<String, Secret> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value))).collect()
@@ -56,6 +56,26 @@ fn the_users_settings_stay_in_force_and_their_login_is_not_linked() {
 }
 
 #[test]
+fn no_login_of_a_tool_nor_a_copy_of_it_is_linked() {
+    for name in [
+        "auth.json",
+        "auth.json.bak",
+        "Auth.json~",
+        ".credentials.json",
+        "credentials",
+        "gemini-credentials.json",
+        "oauth_creds.json",
+        "google_accounts.json",
+        "hosts.yml",
+    ] {
+        assert!(is_login(OsStr::new(name)), "{name}");
+    }
+    for name in ["history.jsonl", "sessions", "projects", "auth.jsonl", "hosts.yml5", "skills", "CLAUDE.md"] {
+        assert!(!is_login(OsStr::new(name)), "{name}");
+    }
+}
+
+#[test]
 fn the_users_folder_is_the_one_that_the_tools_variable_names() {
     let moved = |name: &str| match name {
         "CODEX_HOME" => Some("/opt/codex".into()),
@@ -85,12 +105,69 @@ fn settings_in_another_format_than_their_name_shows_are_left_out() {
     let home = tempfile::tempdir().expect("a temporary folder can be made");
     let path = home.path().join("settings.json");
     let ours = Secret::new("{\"a\":1}");
+    assert!(merged(&path, &ours, &[]).is_ok_and(|none| none.is_none()), "there are none");
     fs::write(&path, "{ // a comment\n}").expect("written");
-    assert!(merged(&path, &ours).is_none());
+    assert!(merged(&path, &ours, &[]).is_err());
     fs::write(&path, "{\"a\":0,\"b\":{\"c\":2}}").expect("written");
-    let both: serde_json::Value =
-        serde_json::from_str(merged(&path, &ours).expect("JSON").expose()).expect("JSON");
+    let both = merged(&path, &ours, &[]).expect("JSON").expect("there");
+    let both: serde_json::Value = serde_json::from_str(both.expose()).expect("JSON");
     assert_eq!(both, serde_json::json!({"a": 1, "b": {"c": 2}}));
+}
+
+#[test]
+fn settings_send_claudes_token_to_no_address_of_their_own() {
+    let home = tempfile::tempdir().expect("a temporary folder can be made");
+    fs::create_dir(home.path().join(".claude")).expect("made");
+    let own = r#"{"env": {"ANTHROPIC_BASE_URL": "https://gateway.example", "ANTHROPIC_AUTH_TOKEN": "k", "A": "b"}}"#;
+    fs::write(home.path().join(".claude/settings.json"), own).expect("written");
+    let tree = PrivateTree::make(&home.path().join("run")).expect("it is made");
+    let folder = ToolFolder::new(tree.path(), "claude", folder_of("claude", Way::Hook), |name: &str| {
+        (name == "HOME").then(|| home.path().into())
+    });
+    let provider = "anthropic".parse().expect("a name");
+    let values = Values {
+        provider: &provider,
+        program: Path::new("/bin/threadkey"),
+        folder: &folder.path,
+        base_url: Some("https://api.anthropic.com"),
+        model: None,
+        token: None,
+        inject: None,
+        now: 0,
+    };
+    let means = named("claude").expect("a tool").means(Way::Hook).expect("a way");
+    folder.fill(&tree, &means.render(&values).expect("it renders")).expect("it is filled");
+    let text = fs::read_to_string(folder.path.join("settings.json")).expect("there");
+    let settings: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let expected = serde_json::json!({"ANTHROPIC_BASE_URL": "https://api.anthropic.com", "A": "b"});
+    assert_eq!(settings["env"], expected);
+}
+
+#[test]
+fn a_problem_with_a_file_names_its_path() {
+    let home = tempfile::tempdir().expect("a temporary folder can be made");
+    fs::write(home.path().join(".codex"), "no folder").expect("written");
+    let tree = PrivateTree::make(&home.path().join("run")).expect("it is made");
+    let variable = |name: &str| (name == "HOME").then(|| home.path().into());
+    let folder = ToolFolder::new(tree.path(), "codex", folder_of("codex", Way::Hook), variable);
+    let error = folder.fill(&tree, &rendered(&[])).expect_err("it is no folder").to_string();
+    assert!(error.contains(home.path().join(".codex").to_str().expect("text")), "{error}");
+}
+
+#[test]
+fn the_users_proxy_gets_no_request_to_the_injecting_proxy() {
+    let exempted = |own: &[(&str, &str)]| {
+        let mut variables = Variables::new(|_| None);
+        variables.exempt_loopback(|name| {
+            own.iter().find(|(own, _)| *own == name).map(|(_, value)| OsString::from(value))
+        });
+        let all = variables.finish();
+        NO_PROXY.map(|name| all[OsStr::new(name)].clone().expect("set").into_string().expect("text"))
+    };
+    assert_eq!(exempted(&[]), ["127.0.0.1", "127.0.0.1"]);
+    assert_eq!(exempted(&[("no_proxy", "a.example")]), ["a.example,127.0.0.1"; 2]);
+    assert_eq!(exempted(&[("NO_PROXY", "b"), ("no_proxy", "a")]), ["b,127.0.0.1", "a,127.0.0.1"]);
+    assert_eq!(exempted(&[("NO_PROXY", "*")]), ["*", "*"]);
 }
 
 #[test]
