@@ -241,6 +241,7 @@ mod tests {
             account: None,
             generation: 6,
             source: LeaseSource::Session,
+            lineage: None,
         };
         let client = Client::new(clock).expect("a client");
         let probed = |lease: Lease| {
