@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Holder;
 use crate::{
     ids::{Principal, ProviderId, RouteName},
-    secret::InjectSecret,
+    secret::{Capability, InjectSecret},
     tools::InjectValues,
 };
 
@@ -47,6 +47,8 @@ pub enum Served {
 pub struct InjectWorker {
     /// The party, with its rights.
     pub serves: Served,
+    /// The worker's capability, which no upstream may get. A command in a terminal has none.
+    pub capability: Option<Capability>,
     /// Fires when the worker's capability is void.
     pub voided: CancellationToken,
     /// The paths of the sockets to serve. Each one serves one route at its root.

@@ -131,6 +131,7 @@ pub(super) async fn launch(deps: &WorkerDeps, conversation: &Conversation) -> Re
     let process = Arc::new(OnceLock::new());
     let worker = InjectWorker {
         serves: Served::Worker(deps.holder(conversation.clone())),
+        capability: Some(capability.clone()),
         voided: deps.capabilities.voided(&capability),
         sockets: sockets(settings, &folders),
         open: settings.mcp.iter().map(|server| server.route.clone()).collect(),

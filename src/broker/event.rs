@@ -34,8 +34,14 @@ pub enum Event {
         /// The error code of its end, or [`Session::STUCK`](crate::session::Session::STUCK).
         code: String,
     },
-    /// The provider refuses a session for hours without a verdict.
-    Stuck(Tenant),
+    /// The provider refuses a session for hours without a verdict. Each further refusal publishes this
+    /// again.
+    Stuck {
+        /// The tenant.
+        tenant: Tenant,
+        /// Whether the session was not stuck before.
+        is_new: bool,
+    },
     /// A caller reported that a resource rejected the current access token. No refresh brings another
     /// one, and the userinfo endpoint does not confirm the report.
     Reported(Tenant),

@@ -188,6 +188,7 @@ fn lease_of(tenant: &Tenant, grant: Grant, session: &Session, now: UnixTime) -> 
         account: session.account.clone(),
         generation: session.generation,
         source: LeaseSource::Exchange,
+        lineage: Some(session.lineage),
     }
 }
 

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::TokenError;
 use crate::{
-    ids::{IdError, Tenant},
+    ids::{IdError, Lineage, Tenant},
     oauth::{EnvironmentToken, authentication_scheme},
     secret::AccessToken,
     session::{Session, UNKNOWN_EXPIRY, is_known_expiry},
@@ -55,6 +55,9 @@ pub struct Lease {
     pub generation: u64,
     /// The place that it comes from.
     pub source: LeaseSource,
+    /// The sign-in that it comes from. `None` for a token of the environment, and for a lease that another
+    /// process handed out.
+    pub lineage: Option<Lineage>,
 }
 
 impl Lease {
@@ -70,6 +73,7 @@ impl Lease {
             account: session.account.clone(),
             generation: session.generation,
             source: LeaseSource::Session,
+            lineage: Some(session.lineage),
         }
     }
 
@@ -102,6 +106,7 @@ impl Lease {
             account: None,
             generation: 0,
             source: LeaseSource::Environment,
+            lineage: None,
         }
     }
 
@@ -193,6 +198,7 @@ impl TryFrom<TokenJson> for Lease {
             account: json.account,
             generation: json.generation,
             source: json.source,
+            lineage: None,
         })
     }
 }
@@ -212,6 +218,7 @@ mod tests {
             account: account.map(str::to_owned),
             generation: 7,
             source: LeaseSource::Session,
+            lineage: None,
         }
     }
 

@@ -438,21 +438,21 @@ impl WorkerTokenError {
     }
 }
 
+// === impl GrantInUse ===
+
+impl GrantInUse {
+    /// The grant that a token comes from.
+    pub fn of(lease: &Lease) -> Self {
+        Self { tenant: lease.tenant.clone(), lineage: lease.lineage }
+    }
+}
+
 // === impl Entitlement ===
 
 impl Entitlement<'_> {
     /// The tenant whose tokens the worker gets.
     pub fn tenant(&self) -> &Tenant {
         &self.tenant
-    }
-
-    /// Returns the grant that a token comes from now.
-    ///
-    /// # Errors
-    /// [`TokenError::NoSession`], or the store's error.
-    pub async fn grant(&self) -> Result<GrantInUse, WorkerTokenError> {
-        let lineage = self.tokens.lineage(&self.tenant).await?;
-        Ok(GrantInUse { tenant: self.tenant.clone(), lineage })
     }
 
     /// Returns a token, as [`Broker::token`] does.

@@ -69,6 +69,7 @@ pub(super) mod tests {
             account: Some("alice".into()),
             generation: 7,
             source: LeaseSource::Session,
+            lineage: None,
         }
     }
 

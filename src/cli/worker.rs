@@ -68,6 +68,7 @@ fn lease(answer: TokenAnswer) -> Result<Lease, Failure> {
             Some("exchange") => LeaseSource::Exchange,
             _ => LeaseSource::Session,
         },
+        lineage: None,
     })
 }
 

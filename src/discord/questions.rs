@@ -17,6 +17,9 @@
 //! | before the message's id is durable | a message with working buttons | the next request sends a second one with the same buttons |
 //! | after that | the question | it is joined, and its message shows its outcome |
 //!
+//! A request that joins a question looks for its thread, once in a minute. If that was deleted, the owner is
+//! asked in the thread of the request.
+//!
 //! A refusal is durable before any request ends by it. A sign-in is in the store, and [`run`] compares
 //! the questions with it after each change and at the start.
 
@@ -58,7 +61,14 @@ impl AskOwner for Bot {
         let (all, now, thread) = (bot.conversations.questions(), bot.clock.now(), conversation.id.0);
         let step = question::next_step(&all, tenant, thread, now)?;
         let is_asked = match step {
-            NextStep::Join => true,
+            NextStep::Join => {
+                if let Some(question) = all.get(tenant).filter(|_| questions.is_look_due(tenant, now)) {
+                    let (bot, question) = (bot.clone(), question.clone());
+                    let (conversation, tenant) = (conversation.clone(), tenant.clone());
+                    self.spawn(async move { ask_again_if_gone(bot, question, conversation, tenant).await });
+                }
+                true
+            }
             NextStep::Send => questions.with(tenant, |open| open.is_sending),
             NextStep::Ask => false,
         };
@@ -95,6 +105,35 @@ impl AskOwner for Bot {
         let (task, tenant) = (bot.clone(), tenant.clone());
         bot.spawn(async move { send(&task, &tenant, question, replaced).await });
         Ok(())
+    }
+}
+
+/// Asks in another thread if that of a question was deleted: its owner cannot answer it there.
+async fn ask_again_if_gone(bot: BotHandle, question: Question, conversation: Conversation, tenant: Tenant) {
+    let Some((channel, _)) = question.message else { return };
+    match bot.rest.channel(channel).await {
+        Err(error) if error.is_deleted_channel() => {}
+        Err(error) => return debug!(%channel, %error, "cannot look for the thread of a question"),
+        Ok(_) => return,
+    }
+    let mut is_open = false;
+    let removed = bot.conversations.change_questions(|all| {
+        let current = all.get(&tenant);
+        is_open = current.is_some_and(|one| one.sign_in == question.sign_in && one.refused.is_none());
+        if is_open {
+            all.remove(&tenant);
+        }
+    });
+    if let Err(error) = removed.await {
+        return warn!(%tenant, %error, "cannot record that the thread of a question is gone");
+    }
+    // It was answered meanwhile.
+    if !is_open {
+        return;
+    }
+    info!(%tenant, thread = %channel, "the thread of a question was deleted, so its owner is asked in another one");
+    if let Err(refusal) = bot.clone().ask_if_due(&conversation, &tenant).await {
+        bot.questions.end(&tenant, refusal);
     }
 }
 

@@ -44,6 +44,7 @@ pub(super) const MISSING_PERMISSIONS: isize = 50013;
 pub(super) const MISSING_ACCESS: isize = 50001;
 
 /// The error code for a message that was deleted.
+const UNKNOWN_CHANNEL: isize = 10003;
 const UNKNOWN_MESSAGE: isize = 10008;
 /// The error codes for a thread that is archived or locked.
 const THREAD_ARCHIVED: isize = 50083;
@@ -89,6 +90,11 @@ impl RestError {
     #[cfg(test)]
     pub(super) fn for_tests(status: Option<u16>) -> Self {
         Self { status, code: None, is_unanswered: status.is_none(), detail: "a test's".to_owned() }
+    }
+
+    /// Whether the channel or thread was deleted.
+    pub(super) fn is_deleted_channel(&self) -> bool {
+        self.code == Some(UNKNOWN_CHANNEL)
     }
 
     /// Whether the message was deleted.

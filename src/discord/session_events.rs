@@ -80,7 +80,7 @@ fn on_event(bot: &BotHandle, event: Event) {
             let task = bot.clone();
             bot.spawn(async move { sign_in::notify_expired_choice(&task, &kept).await });
         }
-        Event::Ended { .. } | Event::Stuck(_) => bot.notice_due.notify_one(),
+        Event::Ended { .. } | Event::Stuck { .. } => bot.notice_due.notify_one(),
         Event::Reported(_) | Event::Denied(_) | Event::Switched(_) | Event::Recovered { .. } => {}
         Event::SaveFailed(tenant) => {
             error!(%tenant, "cannot save a new token; it is kept in memory, and saving is retried. Check the store's disk");

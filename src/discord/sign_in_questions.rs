@@ -26,6 +26,9 @@ pub(super) trait AskOwner: Send + Sync {
     ) -> Result<(), OwnerRefusal>;
 }
 
+/// How long a question's thread counts as present after a look, in seconds.
+const LOOK_EVERY: UnixTime = 60;
+
 /// How long an owner whom no message reaches counts as such, in seconds.
 pub(super) const UNREACHABLE_FOR: UnixTime = 60;
 
@@ -49,6 +52,8 @@ pub(super) struct Open {
     pub(super) is_sending: bool,
     /// No message reaches the owner before this time.
     pub(super) unreachable_until: Option<UnixTime>,
+    /// When the question's thread was looked for.
+    looked_at: Option<UnixTime>,
 }
 
 // === impl SignInQuestions ===
@@ -67,12 +72,14 @@ impl SignInQuestions {
     pub(super) fn with<T>(&self, tenant: &Tenant, use_it: impl FnOnce(&mut Open) -> T) -> T {
         let mut open = self.open();
         open.retain(|_, one| {
-            one.is_sending || one.unreachable_until.is_some() || one.refusal.receiver_count() > 0
+            let is_used = one.is_sending || one.refusal.receiver_count() > 0;
+            is_used || one.unreachable_until.is_some() || one.looked_at.is_some()
         });
         use_it(open.entry(tenant.clone()).or_insert_with(|| Open {
             refusal: watch::Sender::new(None),
             is_sending: false,
             unreachable_until: None,
+            looked_at: None,
         }))
     }
 
@@ -85,6 +92,18 @@ impl SignInQuestions {
         if let Some(open) = self.open().remove(tenant) {
             let _ = open.refusal.send(Some(refusal));
         }
+    }
+
+    /// Whether the thread of a question must be looked for, which the caller does then.
+    pub(super) fn is_look_due(&self, tenant: &Tenant, now: UnixTime) -> bool {
+        self.with(tenant, |open| {
+            let is_recent = |at: &UnixTime| (*at..at.saturating_add(LOOK_EVERY)).contains(&now);
+            let is_due = !open.looked_at.as_ref().is_some_and(is_recent);
+            if is_due {
+                open.looked_at = Some(now);
+            }
+            is_due
+        })
     }
 
     /// Whether this process has just found that no message reaches the owner.

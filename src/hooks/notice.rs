@@ -86,11 +86,12 @@ pub(super) async fn of(broker: &Broker, event: Event) -> Vec<Notice> {
             let account = account(broker, &tenant).await;
             vec![notice(Hook::Recovered, tenant, account, &code)]
         }
-        Event::Stuck(tenant) => {
+        Event::Stuck { tenant, is_new: true } => {
             let account = account(broker, &tenant).await;
             vec![notice(Hook::Stuck, tenant, account, Session::STUCK)]
         }
-        Event::LoggedOut(_)
+        Event::Stuck { is_new: false, .. }
+        | Event::LoggedOut(_)
         | Event::Undecided(_)
         | Event::SignInConcluded(_)
         | Event::Lapsed(_)

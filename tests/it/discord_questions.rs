@@ -391,3 +391,39 @@ async fn a_former_member_of_a_sharing_server_is_asked_once_for_an_own_sign_in() 
     expect_messages(&thread, QUESTION, 1).await;
     bot.stop().await;
 }
+
+#[tokio::test]
+async fn a_question_whose_thread_was_deleted_is_asked_in_the_thread_of_the_next_request() {
+    let (_server, team, bot) = scene().await;
+    let (thread, capability) = agent(&team).await;
+    let (second_thread, second) = agent(&team).await;
+    assert_eq!(code(&request(&team, &capability, 1).await), (408, "authorization_timeout"));
+    thread.wait_for_text(QUESTION).await;
+    thread.delete();
+    let (answer, ()) = tokio::join!(request(&team, &second, 300), async {
+        sign_in_by(&second_thread.wait_for_text(QUESTION).await, &team.alice).await;
+    });
+    assert_eq!(answer.0, 200, "{answer:?}");
+    second_thread.wait_for_text("You are signed in now.").await;
+    bot.stop().await;
+}
+
+#[tokio::test]
+async fn an_owner_whom_no_message_reaches_is_asked_again_after_a_minute() {
+    let (_server, team, bot) = scene().await;
+    let (thread, capability) = agent(&team).await;
+    team.discord.fail("POST", "", 403, json!({"code": 50013, "message": "Missing Permissions"}), 1000);
+    for _ in 0..2 {
+        let refused = request(&team, &capability, 300).await;
+        assert_eq!(code(&refused), (404, "no_session"), "{refused:?}");
+        let detail = refused.1["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains("cannot be asked") && detail.contains("direct messages"), "{detail}");
+    }
+    team.discord.calm();
+    team.home.set_offset(61);
+    let (answer, ()) = tokio::join!(request(&team, &capability, 300), async {
+        sign_in_by(&thread.wait_for_text(QUESTION).await, &team.alice).await;
+    });
+    assert_eq!(answer.0, 200, "{answer:?}");
+    bot.stop().await;
+}

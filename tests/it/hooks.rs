@@ -9,15 +9,24 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use threadkey::{
+    hooks::{Hook, HookSettings, Hooks},
+    ids::{Principal, Snowflake},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+    time::{sleep, timeout},
+};
 
 use crate::{
+    api::Rig,
     processes::sign_in,
     support::{
         authserver::{AuthServer, Reply},
         browser,
         discord::Options,
-        program::{Ended, Home},
+        program::{Ended, Home, path},
     },
     team::{AN_HOUR, Team, authserver, scripted_agent},
 };
@@ -260,4 +269,178 @@ async fn a_hook_is_checked_by_the_configuration_and_by_doctor() {
     }
     home.configure(&format!("{provider}[hooks]\nended = [\"true\"]\n"));
     assert_eq!(home.run(&["config", "check"]).await.code, 0);
+}
+
+#[tokio::test]
+async fn a_stuck_login_runs_its_hook_once_and_another_one_when_it_works_again() {
+    let (server, home) = home(&KEEP).await;
+    sign_in(&home, "alice").await;
+    let callback = link(&home, "user:9").await;
+    assert_eq!(home.run_with(&["auth", "code", "acme", "--as", "user:9"], &callback).await.code, 0);
+    // The provider serves another login, so its refusals concern this one. The fifth makes it stuck.
+    for round in 1..=7 {
+        home.set_offset(round * 2 * AN_HOUR);
+        server.script([Reply::Json(403, json!({"error": "access_denied"}))]);
+        let refused = home.run(&["token", "acme"]).await;
+        assert_ne!(refused.code, 0, "{refused:?}");
+        let served = home.run(&["token", "acme", "--as", "user:9"]).await;
+        assert_eq!(served.code, 0, "{served:?}");
+    }
+    home.set_offset(16 * AN_HOUR);
+    let served = home.run(&["token", "acme"]).await;
+    assert_eq!(served.code, 0, "{served:?}");
+    let all = notices(home.path(), 4).await;
+    let shown: Vec<_> = all.iter().map(|one| [&one["event"], &one["principal"], &one["reason"]]).collect();
+    let [local, nine, signed_in] = [json!("local"), json!("user:9"), json!("signed_in")];
+    let [stuck, recovered] = [json!("stuck"), json!("recovered")];
+    let expected = [
+        [&recovered, &local, &stuck],
+        [&signed_in, &local, &signed_in],
+        [&signed_in, &nine, &signed_in],
+        [&stuck, &local, &stuck],
+    ];
+    assert_eq!(shown, expected, "{all:?}");
+}
+
+fn lines(file: &Path) -> usize {
+    std::fs::read_to_string(file).unwrap_or_default().lines().count()
+}
+
+#[tokio::test]
+async fn four_hooks_run_at_once_64_wait_and_each_further_one_is_dropped() {
+    let rig = Rig::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let [begun, ended, go] = ["begun", "ended", "go"].map(|name| folder.path().join(name));
+    let script =
+        format!("echo x >>{begun:?}; while [ ! -e {go:?} ]; do sleep 0.02; done; echo x >>{ended:?}");
+    let command = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+    let hooks = Hooks::start(HookSettings([(Hook::SignedIn, command)].into()), &rig.broker);
+    let sign_in = async |user| rig.sign_in(Principal::User(Snowflake(user)), "alice").await;
+    for user in 1..=4 {
+        sign_in(user).await;
+    }
+    let four = async {
+        while lines(&begun) < 4 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(WAIT, four).await.expect("four hooks run");
+    for user in 5..=4 + 64 + 3 {
+        sign_in(user).await;
+    }
+    let release = async {
+        // Until the last events have been read.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(lines(&begun), 4, "no fifth one runs");
+        std::fs::write(&go, "").expect("a file");
+    };
+    tokio::join!(hooks.finish(), release);
+    assert_eq!(lines(&ended), 4 + 64);
+}
+
+const KEY: &str = "key-of-serve-0123456789abcdef0123456789";
+
+/// A home with a server's login, and this hook for its end.
+async fn home_with_servers_login(hook: &str) -> (AuthServer, Home) {
+    let server = authserver().await;
+    let key = "[api.operator_keys.all]\nkey_env = \"KEY\"\nprincipals = [\"*\"]\nproviders = [\"*\"]\n";
+    let config = server.config_toml("acme") + key;
+    let home = Home::new(&config);
+    let callback = link(&home, "guild:9").await;
+    assert_eq!(home.run_with(&["auth", "code", "acme", "--as", "guild:9"], &callback).await.code, 0);
+    home.configure(&(config + &section(home.path(), &["/bin/sh", "-c", hook])));
+    (server, home)
+}
+
+/// Logs the server out by `threadkey serve`, which runs the hook then.
+async fn log_server_out(home: &Home) {
+    let socket = home.store().with_file_name("threadkey.sock");
+    let connect = async {
+        loop {
+            match UnixStream::connect(&socket).await {
+                Ok(stream) => return stream,
+                Err(_) => sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    let mut stream = timeout(WAIT, connect).await.expect("it is served");
+    let request = format!(
+        "DELETE /v1/sessions/acme/guild:9?grant=keep HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {KEY}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    let mut answer = String::new();
+    timeout(WAIT, stream.read_to_string(&mut answer)).await.expect("in time").expect("text");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+/// Waits for a file of a hook, and returns its text.
+async fn text_of(file: &Path) -> String {
+    let there = async {
+        while !file.exists() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(WAIT, there).await.expect("the hook writes it");
+    std::fs::read_to_string(file).expect("text")
+}
+
+#[tokio::test]
+async fn the_end_of_the_program_waits_for_the_hook_of_the_last_change() {
+    let hook = ">FOLDER/begun; while [ ! -e FOLDER/go ]; do sleep 0.02; done; >FOLDER/done";
+    let (_server, home) = home_with_servers_login(hook).await;
+    let serve = home.start(&["serve"], &[("KEY", KEY)]);
+    log_server_out(&home).await;
+    text_of(&home.path().join("begun")).await;
+    serve.signal(15);
+    serve.says("ending after the requests that are under way").await;
+    std::fs::write(home.path().join("go"), "").expect("a file");
+    let ended = serve.ended().await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(home.path().join("done").exists(), "{}", ended.stderr);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_end_at_once_leaves_no_process_of_a_hook() {
+    let hook =
+        "sleep 3000 & echo $$ $! >FOLDER/processes.new; mv FOLDER/processes.new FOLDER/processes; sleep 3000";
+    let (_server, home) = home_with_servers_login(hook).await;
+    let serve = home.start(&["serve"], &[("KEY", KEY)]);
+    log_server_out(&home).await;
+    let processes = text_of(&home.path().join("processes")).await;
+    assert!(processes.split_whitespace().all(runs), "{processes}");
+    serve.signal(15);
+    serve.says("ending after the requests that are under way").await;
+    serve.signal(15);
+    let ended = serve.ended().await;
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    for process in processes.split_whitespace() {
+        assert!(!runs(process), "{process} is left");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_hook_gets_the_limit_of_descriptors_that_the_program_started_with() {
+    let hook = "ulimit -S -n >FOLDER/limit.new; mv FOLDER/limit.new FOLDER/limit";
+    let (_server, home) = home_with_servers_login(hook).await;
+    let mut command = tokio::process::Command::new("/bin/sh");
+    for (name, value) in home.command(&["serve"]).as_std().get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let mut serve = command
+        .args(["-c", "ulimit -S -n 256; exec \"$0\" serve"])
+        .arg(path())
+        .env("KEY", KEY)
+        .current_dir(home.path())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("it starts");
+    log_server_out(&home).await;
+    assert_eq!(text_of(&home.path().join("limit")).await.trim(), "256");
+    serve.start_kill().expect("it runs");
+    serve.wait().await.expect("it ends");
 }

@@ -24,6 +24,7 @@ use threadkey::{
     broker::{WithoutBot, WorkerTokens},
     ids::{ConversationId, Principal, RouteName, Snowflake},
     net::Trust,
+    secret::Capability,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -97,22 +98,26 @@ impl Rig {
 
     /// Opens the port of a worker of this owner in a conversation of its own.
     async fn open_for(&self, id: u64, owner: Snowflake) -> InjectAccess {
+        self.open_with_capability(id, owner).await.0
+    }
+
+    /// The same, with the worker's capability.
+    async fn open_with_capability(&self, id: u64, owner: Snowflake) -> (InjectAccess, Capability) {
         let conversation =
             Conversation { id: ConversationId(Snowflake(id)), owner, shared_guild: None, agent: None };
         let holder = Holder { conversation, providers: vec!["acme".parse().expect("a name")] };
         let capability = self.api.capabilities.issue(holder.clone());
         let voided = self.api.capabilities.voided(&capability);
         let sockets: BTreeMap<_, _> = [(name("acme"), self.folder.path().join(id.to_string()))].into();
-        self.server
-            .open(InjectWorker {
-                serves: Served::Worker(holder),
-                voided,
-                sockets,
-                open: [].into(),
-                process: std::sync::Arc::default(),
-            })
-            .await
-            .expect("it opens")
+        let worker = InjectWorker {
+            serves: Served::Worker(holder),
+            capability: Some(capability.clone()),
+            voided,
+            sockets,
+            open: [].into(),
+            process: std::sync::Arc::default(),
+        };
+        (self.server.open(worker).await.expect("it opens"), capability)
     }
 
     async fn open(&self) -> InjectAccess {

@@ -19,7 +19,10 @@ use std::{
 use axum::body::Body;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 
-use super::{headers, presented::Secrets};
+use super::{
+    headers::{self, OwnHeaders},
+    presented::Secrets,
+};
 
 /// The longest body that is kept, in bytes.
 pub(super) const MAX_KEPT: usize = 8 << 20;
@@ -57,6 +60,8 @@ struct Source {
     attempt: u8,
     /// Whether the caller's body ended with an error.
     is_broken: bool,
+    /// The headers of the route, which no trailer may be.
+    own: OwnHeaders,
     /// The worker's secrets, which no trailer may have.
     secrets: Secrets,
     /// Whether a trailer has one.
@@ -122,17 +127,18 @@ pub(super) enum BodyError {
     Replaced,
     #[error("the caller's body ended early: {0}")]
     Caller(axum::Error),
-    #[error("a trailer has a secret of the injecting proxy")]
+    #[error("a trailer has a secret of the worker")]
     Secret,
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Body, budget: Budget, secrets: Secrets) -> Self {
+    pub(super) fn new(body: Body, budget: Budget, own: OwnHeaders, secrets: Secrets) -> Self {
         let source = Source {
             body,
             kept: Some(Kept::new(budget)),
             attempt: 0,
             is_broken: false,
+            own,
             secrets,
             has_secret: false,
             waiting: None,
@@ -215,7 +221,7 @@ impl HttpBody for Attempt {
             }
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
-                    headers::prepare_trailers(trailers);
+                    headers::prepare_trailers(trailers, &source.own);
                     if source.secrets.are_in_headers(trailers) {
                         (source.is_broken, source.has_secret) = (true, true);
                         return Poll::Ready(Some(Err(BodyError::Secret)));
@@ -279,7 +285,12 @@ mod tests {
         let buffer = Bytes::from(vec![b'x'; 2 * PART]);
         let parts = (0..PART + 1).map(move |at| Ok::<_, Infallible>(buffer.slice(at..at + 1)));
         let budget = Budget::new();
-        let body = RequestBody::new(Body::from_stream(stream::iter(parts)), budget.clone(), Secrets::new([]));
+        let body = RequestBody::new(
+            Body::from_stream(stream::iter(parts)),
+            budget.clone(),
+            OwnHeaders::none(),
+            Secrets::new([]),
+        );
         let mut first = body.first();
         while next(&mut first).is_some() {}
         assert_eq!(left(&budget), BUDGET - PART - 1);
@@ -293,7 +304,8 @@ mod tests {
         let parts = [vec![b'x'; PART], vec![b'y'; PART]].map(Ok::<_, Infallible>);
         let budget = Budget::new();
         let body = stream::iter(parts).chain(stream::pending());
-        let body = RequestBody::new(Body::from_stream(body), budget.clone(), Secrets::new([]));
+        let body =
+            RequestBody::new(Body::from_stream(body), budget.clone(), OwnHeaders::none(), Secrets::new([]));
         let mut first = body.first();
         assert!(next(&mut first).is_some() && next(&mut first).is_some());
         let mut second = body.again().expect("all is kept");

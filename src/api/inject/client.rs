@@ -30,7 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tower_service::Service;
 use url::Url;
 
-use super::{body::Attempt, route::InjectRoute};
+use super::{body::Attempt, headers::OwnHeaders, route::InjectRoute};
 use crate::net::{Outward, Stream, Trust, Unreachable};
 
 /// How long an idle connection is kept. Most servers keep theirs a little longer.
@@ -44,6 +44,8 @@ pub(super) type UpstreamClient = Client<Connector, Attempt>;
 /// A route, with the connections to its upstream.
 pub(super) struct Upstream {
     pub(super) route: InjectRoute,
+    /// The headers that the route sets itself.
+    pub(super) own: OwnHeaders,
     pub(super) client: UpstreamClient,
     /// Opens a new connection for each request.
     pub(super) fresh: UpstreamClient,
@@ -53,7 +55,7 @@ impl Upstream {
     /// Takes a route, and connects to nothing yet.
     pub(super) fn new(route: &InjectRoute, outward: &Outward) -> Self {
         let client = |max_idle| client(outward, &route.upstream, &route.trust, max_idle);
-        Self { route: route.clone(), client: client(MAX_IDLE), fresh: client(0) }
+        Self { route: route.clone(), own: OwnHeaders::of(route), client: client(MAX_IDLE), fresh: client(0) }
     }
 }
 

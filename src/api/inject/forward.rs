@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::problem::Problem,
-    broker::{DEFAULT_MIN_TTL, Entitlement, Lease, TokenError, WorkerTokenError},
+    broker::{DEFAULT_MIN_TTL, Entitlement, GrantInUse, Lease, TokenError, WorkerTokenError},
     secret::Secret,
     session::Ended,
 };
@@ -48,21 +48,24 @@ impl Forwarding<'_> {
         });
         let uri = target::forwarded(route, self.rest, query.as_deref())?;
         let is_empty = body.is_end_stream() && parts.headers.contains_key(header::CONTENT_LENGTH);
-        headers::prepare(&mut parts.headers, &route.headers);
+        headers::prepare(&mut parts.headers, &route.headers, &self.upstream.own);
         if is_empty {
             // The client writes no length for a body that it does not see, and some servers demand one.
             parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         if worker.secrets.are_in(&parts.headers, &uri) {
             return Err(Problem::invalid_request(
-                "a secret of the injecting proxy is in the URL or a header that would be forwarded: send it as a credential alone",
+                "a secret of this agent is in the URL or a header that would be forwarded: send the one of the injecting proxy as a credential alone, and the capability to the token API alone",
             ));
         }
         let entitlement = worker.tokens.entitlement_of(&worker.serves, &route.provider).await?;
         let lease = entitlement.token(DEFAULT_MIN_TTL).await?;
-        let grant = entitlement.grant().await?;
+        let grant = GrantInUse::of(&lease);
         let right = worker.grants.begin(grant.clone());
-        let body = RequestBody::new(body, worker.budget.clone(), worker.secrets.clone());
+        // The session may have changed since it gave the token. Each later change finds the request.
+        worker.tokens.check_grant(&worker.serves, &grant).await?;
+        let body =
+            RequestBody::new(body, worker.budget.clone(), self.upstream.own.clone(), worker.secrets.clone());
         let head = Head { method: parts.method, uri, headers: parts.headers };
         let answered = self.answer(worker, &entitlement, &head, &lease, &body);
         let answer = tokio::select! {
@@ -140,7 +143,7 @@ impl Forwarding<'_> {
             }
             Ok(answer) => Ok(answer),
             Err(_) if body.has_secret() => Err(Problem::invalid_request(
-                "a secret of the injecting proxy is in a trailer: send it as a credential alone",
+                "a secret of this agent is in a trailer: send the one of the injecting proxy as a credential alone, and the capability to the token API alone",
             )),
             Err(_) if body.is_broken() => Err(Problem::invalid_request("the body ended too early")),
             Err(error) => {

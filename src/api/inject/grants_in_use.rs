@@ -5,8 +5,8 @@
 //! only for facts that are too old ([`crate::broker::OwnerRights`]). While the store cannot be read,
 //! the last check counts.
 //!
-//! No end is missed. A request is registered once it has its token, with the sign-in that the store
-//! has at that moment. A session that is gone by then is an error, and one that goes later is a change
+//! No end is missed. A request is registered with the sign-in that its token comes from, and checked once
+//! after that. A session that is gone or replaced by then is an error, and one that goes later is a change
 //! of the store.
 //!
 //! The worker meets a broken stream, and not the end of a whole answer. The connection to the upstream

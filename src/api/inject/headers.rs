@@ -1,4 +1,9 @@
 //! The headers of forwarded requests and answers.
+//!
+//! Many servers read `_` in a header's name as `-`: by CGI and its descendants, both are one variable.
+//! So a header that a caller may not set is removed in both spellings.
+
+use std::{borrow::Cow, sync::Arc};
 
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
@@ -16,7 +21,7 @@ use crate::secret::AccessToken;
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Headers by which frameworks and gateways take another method, path or origin than the request's own.
-const OVERRIDES: [&str; 7] = [
+const OVERRIDES: [&str; 13] = [
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
@@ -24,7 +29,46 @@ const OVERRIDES: [&str; 7] = [
     "x-original-url",
     "x-rewrite-url",
     "forwarded",
+    "x-host",
+    "x-original-host",
+    "x-http-host-override",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
 ];
+
+/// Headers of a message that the client sets itself, and cookies.
+const MESSAGE: [HeaderName; 3] = [header::HOST, header::CONTENT_LENGTH, header::COOKIE];
+
+/// The headers that a route sets itself, with `-` for `_`. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct OwnHeaders(Arc<[String]>);
+
+impl OwnHeaders {
+    /// Takes the place of the token, the fixed headers and the claims. A default header is the caller's.
+    pub(super) fn of(route: &InjectRoute) -> Self {
+        let credential = match &route.credential {
+            Credential::Header(name) => Some(name),
+            Credential::Bearer | Credential::Basic(_) => None,
+        };
+        let fixed = route.headers.fixed.iter().map(|(name, _)| name);
+        let claims = route.headers.claims.iter().map(|(name, _)| name);
+        Self(fixed.chain(claims).chain(credential).map(|name| with_dashes(name).into_owned()).collect())
+    }
+}
+
+#[cfg(test)]
+impl OwnHeaders {
+    pub(super) fn none() -> Self {
+        Self([].into())
+    }
+}
+
+/// Returns a name with `-` for `_`.
+fn with_dashes(name: &HeaderName) -> Cow<'_, str> {
+    let name = name.as_str();
+    if name.contains('_') { name.replace('_', "-").into() } else { name.into() }
+}
 
 /// Removes the headers of one connection: the known ones, and those that `Connection` names (RFC 9110
 /// §7.6.1).
@@ -41,41 +85,36 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes the trailers of a request that would be no headers of it: those of the connection, its
-/// credentials, its cookies and its overrides (RFC 9110 §6.5.1).
-pub(super) fn prepare_trailers(trailers: &mut HeaderMap) {
+/// Removes the trailers of a request that would be no headers of it (RFC 9110 §6.5.1).
+pub(super) fn prepare_trailers(trailers: &mut HeaderMap, own: &OwnHeaders) {
     remove_hop_by_hop(trailers);
-    for name in CREDENTIALS.iter().chain(&[header::HOST, header::CONTENT_LENGTH, header::COOKIE]) {
-        trailers.remove(name);
-    }
-    remove_overrides(trailers);
+    remove_reserved(trailers, own);
 }
 
-/// Removes the headers that give a request another method, path or origin. A gateway joins names with
-/// `_` and names with `-`.
-fn remove_overrides(headers: &mut HeaderMap) {
-    let is_override = |name: &&HeaderName| {
-        let name = name.as_str().replace('_', "-");
-        OVERRIDES.contains(&name.as_str()) || name.starts_with("x-forwarded")
+/// Removes the headers that no caller sets: its credentials and cookies, those of the connection and of
+/// the frame, those that give a request another method, path or origin, and those of the route.
+fn remove_reserved(headers: &mut HeaderMap, own: &OwnHeaders) {
+    let is_reserved = |name: &&HeaderName| {
+        let name = with_dashes(name);
+        CREDENTIALS.iter().chain(&HOP_BY_HOP).chain(&MESSAGE).any(|one| one.as_str() == name)
+            || OVERRIDES.contains(&&*name)
+            || name.starts_with("x-forwarded")
+            || own.0.iter().any(|one| *one == name)
     };
-    let named: Vec<HeaderName> = headers.keys().filter(is_override).cloned().collect();
+    let named: Vec<HeaderName> = headers.keys().filter(is_reserved).cloned().collect();
     for name in named {
         headers.remove(name);
     }
 }
 
-/// Prepares a request's headers: those of the caller's connection, its credentials, its cookies, its
-/// overrides and its length are removed, and those of the route are set. The client adds host and
-/// length.
-pub(super) fn prepare(headers: &mut HeaderMap, route: &RouteHeaders) {
+/// Prepares a request's headers: those that no caller sets are removed, and those of the route are set.
+/// The client adds host and length.
+pub(super) fn prepare(headers: &mut HeaderMap, route: &RouteHeaders, own: &OwnHeaders) {
     let takes_trailers = headers.get_all(header::TE).iter().any(|value| {
         value.to_str().is_ok_and(|value| value.split(',').any(|part| part.trim() == "trailers"))
     });
     remove_hop_by_hop(headers);
-    for name in CREDENTIALS.iter().chain(&[header::HOST, header::CONTENT_LENGTH, header::COOKIE]) {
-        headers.remove(name);
-    }
-    remove_overrides(headers);
+    remove_reserved(headers, own);
     if takes_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
@@ -90,10 +129,6 @@ pub(super) fn prepare(headers: &mut HeaderMap, route: &RouteHeaders) {
     }
     for (name, value) in &route.appended {
         append(headers, name, value);
-    }
-    // The caller cannot take the place of a claim.
-    for (name, _) in &route.claims {
-        headers.remove(name);
     }
 }
 
@@ -160,5 +195,78 @@ pub(super) fn prepare_answer(headers: &mut HeaderMap, route: &InjectRoute, base:
     let led = led.and_then(|text| target::location(route, base, sent, text));
     if let Some(value) = led.and_then(|text| HeaderValue::from_str(&text).ok()) {
         headers.insert(header::LOCATION, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Trust;
+
+    fn name(text: &str) -> HeaderName {
+        text.parse().expect("a name")
+    }
+
+    /// A route with a header of each kind.
+    fn route() -> InjectRoute {
+        let pair = |name: &'static str| (HeaderName::from_static(name), HeaderValue::from_static("ours"));
+        InjectRoute {
+            name: "acme".parse().expect("a name"),
+            provider: "acme".parse().expect("a name"),
+            upstream: "https://api.example".parse().expect("a URL"),
+            trust: Trust::default(),
+            credential: Credential::Header(name("x-token")),
+            headers: RouteHeaders {
+                fixed: vec![pair("x-fixed"), pair("odd_fixed")],
+                default: vec![pair("x-default")],
+                appended: vec![pair("x-appended")],
+                claims: vec![(name("x-claim"), vec!["sub".to_owned()])],
+            },
+            methods: Vec::new(),
+            path_prefixes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_caller_takes_no_place_of_the_routes_headers_in_either_spelling() {
+        let (route, own) = (route(), OwnHeaders::of(&route()));
+        let theirs = [
+            "X-Token",
+            "x_token",
+            "X-Fixed",
+            "x_fixed",
+            "odd-fixed",
+            "odd_fixed",
+            "x_claim",
+            "X-Claim",
+            "x_api_key",
+            "private_token",
+            "content_length",
+            "transfer_encoding",
+            "proxy_authorization",
+            "x_forwarded_for",
+        ];
+        let all: HeaderMap =
+            theirs.iter().map(|text| (name(text), HeaderValue::from_static("theirs"))).collect();
+        let mut trailers = all.clone();
+        prepare_trailers(&mut trailers, &own);
+        assert!(trailers.is_empty(), "{trailers:?}");
+        let mut headers = all;
+        for text in ["x-default", "x-appended", "session_id"] {
+            headers.insert(name(text), HeaderValue::from_static("mine"));
+        }
+        prepare(&mut headers, &route.headers, &own);
+        assert!(put_in(&mut headers, &route, &AccessToken::new("live")));
+        let left: std::collections::BTreeMap<&str, &str> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("text"))).collect();
+        let expected = [
+            ("odd_fixed", "ours"),
+            ("session_id", "mine"),
+            ("x-appended", "mine,ours"),
+            ("x-default", "mine"),
+            ("x-fixed", "ours"),
+            ("x-token", "live"),
+        ];
+        assert_eq!(left, expected.into());
     }
 }

@@ -5,7 +5,8 @@
 //!
 //! - Scheme, host and path prefix of a forwarded request come from the configuration
 //!   (`inject::target`). No redirect is followed.
-//! - The worker's secret never reaches an upstream (`inject::presented`, `inject::headers`).
+//! - No secret of the worker reaches an upstream, its capability included (`inject::presented`,
+//!   `inject::headers`).
 //! - Each request passes the rule of [`WorkerTokens`], as a token call does. The token goes to the
 //!   upstream alone.
 //! - A request in progress ends with the right to its token (`inject::grants_in_use`).
@@ -88,7 +89,7 @@ impl InjectServer {
 #[async_trait]
 impl InjectPorts for InjectServer {
     async fn open(&self, worker: InjectWorker) -> io::Result<InjectAccess> {
-        let InjectWorker { serves, voided, sockets, open, process } = worker;
+        let InjectWorker { serves, capability, voided, sockets, open, process } = worker;
         let new_secret = || InjectSecret::new(random::token());
         let secret = new_secret();
         let routes: BTreeMap<_, _> = self.routes.keys().map(|name| (name.clone(), new_secret())).collect();
@@ -96,7 +97,7 @@ impl InjectPorts for InjectServer {
         let port = Arc::new(Port::new(
             self.routes.values().map(upstream).collect(),
             self.tokens.clone(),
-            (serves, process),
+            (serves, process, capability),
             voided,
             self.shutdown.clone(),
             routes.iter().map(|(name, secret)| (secret, Some(name.clone()))).chain([(&secret, None)]),

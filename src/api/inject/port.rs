@@ -51,7 +51,7 @@ use crate::{
     broker::WorkerTokens,
     ids::RouteName,
     net::is_loopback,
-    secret::{Fingerprint, InjectSecret},
+    secret::{Capability, Fingerprint, InjectSecret, Secret},
     sys::ancestry,
 };
 
@@ -149,14 +149,16 @@ impl Port {
     pub(super) fn new<'a>(
         upstreams: BTreeMap<RouteName, Upstream>,
         tokens: WorkerTokens,
-        (serves, process): (Served, Arc<OnceLock<u32>>),
+        (serves, process, capability): (Served, Arc<OnceLock<u32>>, Option<Capability>),
         voided: CancellationToken,
         shutdown: CancellationToken,
         secrets: impl Iterator<Item = (&'a InjectSecret, Option<RouteName>)>,
     ) -> Self {
         let grants = GrantsInUse::new(tokens.clone(), serves.clone());
         let scopes: Vec<_> = secrets.collect();
-        let secrets = Secrets::new(scopes.iter().map(|(secret, _)| (*secret).clone()));
+        let own = scopes.iter().map(|(secret, _)| Secret::new(secret.expose()));
+        let capability = capability.map(|capability| Secret::new(capability.expose()));
+        let secrets = Secrets::new(own.chain(capability));
         Self {
             upstreams,
             worker: ServedWorker { tokens, serves, grants, secrets, budget: Budget::new(), shutdown },

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use percent_encoding::percent_decode;
 
 use super::route::CREDENTIALS;
-use crate::secret::{InjectSecret, Secret};
+use crate::secret::Secret;
 
 /// Returns the secret that `is_live` accepts. It may be in `Authorization` (Bearer, token or Basic), in
 /// the key headers of APIs, or in the parameter `key` of the URL.
@@ -55,12 +55,13 @@ pub(super) fn remaining_query(query: &str, secret: &Secret) -> Option<String> {
 /// How often a text is decoded in the search for a secret.
 const MAX_DECODINGS: usize = 3;
 
-/// All secrets of one worker, none of which may reach an upstream. Cheap to clone.
+/// All secrets of one worker, none of which may reach an upstream: those of its port, and its capability.
+/// Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Secrets(Arc<[InjectSecret]>);
+pub(super) struct Secrets(Arc<[Secret]>);
 
 impl Secrets {
-    pub(super) fn new(secrets: impl IntoIterator<Item = InjectSecret>) -> Self {
+    pub(super) fn new(secrets: impl IntoIterator<Item = Secret>) -> Self {
         Self(secrets.into_iter().collect())
     }
 
@@ -74,15 +75,14 @@ impl Secrets {
     /// Whether a secret is in headers or trailers that are about to be forwarded.
     pub(super) fn are_in_headers(&self, headers: &HeaderMap) -> bool {
         let is_one = |text: &Secret| self.0.iter().any(|secret| secret.expose() == text.expose());
-        headers.iter().any(|(name, value)| {
-            *name != header::CONTENT_TYPE
-                && (self.are_in_text(value.as_bytes()) || candidates(value).iter().any(is_one))
-        })
+        headers
+            .values()
+            .any(|value| self.are_in_text(value.as_bytes()) || candidates(value).iter().any(is_one))
     }
 
     fn are_in_text(&self, text: &[u8]) -> bool {
         let holds_one = |text: &[u8]| {
-            let holds = |secret: &InjectSecret| {
+            let holds = |secret: &Secret| {
                 let wanted = secret.expose().as_bytes();
                 text.windows(wanted.len()).any(|part| part == wanted)
             };

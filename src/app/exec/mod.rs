@@ -269,8 +269,15 @@ impl Run<'_> {
             Some((name, path))
         });
         let serves = Served::Terminal { principal: self.principal, providers: self.args.providers() };
-        let (sockets, open, process) = (sockets.collect(), BTreeSet::new(), Arc::default());
-        let access = server.open(InjectWorker { serves, voided: ended, sockets, open, process }).await;
+        let worker = InjectWorker {
+            serves,
+            capability: None,
+            voided: ended,
+            sockets: sockets.collect(),
+            open: BTreeSet::new(),
+            process: Arc::default(),
+        };
+        let access = server.open(worker).await;
         let access = access.map_err(internal("the injecting proxy cannot be opened"))?;
         Ok(Some((server, access)))
     }

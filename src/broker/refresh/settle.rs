@@ -116,7 +116,8 @@ impl Flight {
         self.hold_back(lock, session, target, attempt, Failed { code, pause, refused: Some(refusals) })
             .await?;
         if is_stuck {
-            self.inner.publish(Event::Stuck(self.tenant.clone()));
+            let is_new = session.end_code().is_none();
+            self.inner.publish(Event::Stuck { tenant: self.tenant.clone(), is_new });
         }
         Ok(Settled::Recorded)
     }

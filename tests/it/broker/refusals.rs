@@ -47,7 +47,9 @@ async fn a_session_refused_for_hours_while_others_succeed_is_stuck_and_reported_
     rig.clock.advance(HOUR);
     rig.server.script([forbidden()]);
     rig.broker.token(&tenant(ALICE), MINUTE).await.unwrap_err();
-    assert!(matches!(events.recv().await, Ok(Event::Stuck(of)) if of == tenant(ALICE)));
+    assert!(
+        matches!(events.recv().await, Ok(Event::Stuck { tenant: of, is_new: true }) if of == tenant(ALICE))
+    );
     let session = rig.session(ALICE).await;
     let retry = session.retry.clone().unwrap();
     assert_eq!((retry.kind(), retry.not_before - retry.set_at), (RetryKind::Stuck, HOUR));

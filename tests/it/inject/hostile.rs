@@ -71,10 +71,10 @@ async fn workers_share_no_connection_and_the_end_of_one_closes_its_own() {
 #[tokio::test]
 async fn no_secret_of_the_worker_reaches_an_upstream_in_another_form_or_place() {
     let rig = Rig::start().await;
-    let access = rig.open().await;
+    let (access, capability) = rig.open_with_capability(1, ALICE).await;
     let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
     let narrow = access.routes[&name("acme")].expose();
-    for secret in [access.secret.expose(), narrow] {
+    for secret in [access.secret.expose(), narrow, capability.expose()] {
         let once = encoded(secret);
         for (target, more) in [
             (format!("/inject/acme/{once}"), String::new()),
@@ -82,6 +82,7 @@ async fn no_secret_of_the_worker_reaches_an_upstream_in_another_form_or_place() 
             (format!("/inject/acme/v1?a={secret}"), String::new()),
             ("/inject/acme/v1".to_owned(), format!("X-Other: a={once}\r\n")),
             ("/inject/acme/v1".to_owned(), format!("X-Other: Bearer {secret}\r\n")),
+            ("/inject/acme/v1".to_owned(), format!("Content-Type: text/plain; a={secret}\r\n")),
         ] {
             let answer = ask(&access, &format!("GET {target}"), &more).await;
             assert_problem(&answer, 400, "invalid_request");
@@ -92,9 +93,16 @@ async fn no_secret_of_the_worker_reaches_an_upstream_in_another_form_or_place() 
     let with = |trailer: &str| {
         format!("{}3\r\nabc\r\n0\r\n{trailer}\r\n\r\n", head(&access, "POST /inject/acme/echo", more))
     };
-    let answer = exchange(&access, &with(&format!("X-Sum: {narrow}"))).await;
-    assert_problem(&answer, 400, "invalid_request");
-    assert!(answer.contains("trailer"), "{answer}");
+    for secret in [narrow, capability.expose()] {
+        let answer = exchange(&access, &with(&format!("X-Sum: {secret}"))).await;
+        assert_problem(&answer, 400, "invalid_request");
+        assert!(answer.contains("trailer"), "{answer}");
+    }
+    // A place in which tools put a key is emptied, whatever it holds.
+    let key = format!("x-api-key: {}\r\n", capability.expose());
+    let answer = ask(&access, "GET /inject/acme/v1", &key).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(!format!("{:?}", rig.last()).contains(capability.expose()), "{:?}", rig.last());
     let answer = exchange(&access, &with("X-Sum: 5")).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
@@ -114,6 +122,12 @@ async fn a_header_that_overrides_method_path_or_origin_is_not_forwarded() {
         "Forwarded",
         "X-Forwarded-For",
         "X-Forwarded-Prefix",
+        "X-Host",
+        "X-Original-Host",
+        "X-HTTP-Host-Override",
+        "X-Real-IP",
+        "x_client_ip",
+        "True-Client-IP",
     ];
     let more: String = names.iter().map(|name| format!("{name}: DELETE\r\n")).collect();
     let answer = ask(&access, "GET /inject/acme/v1", &more).await;

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use async_trait::async_trait;
@@ -10,6 +10,7 @@ use threadkey::{
     broker::{OwnerRights, Revocation, RightsError, Standing},
     ids::Tenant,
 };
+use tokio::sync::Notify;
 
 use super::*;
 
@@ -115,6 +116,52 @@ async fn an_owner_who_loses_the_right_to_the_bot_loses_the_stream() {
         () = time => {}
     }
     assert_problem(&ask(&access, "GET /inject/acme/v1", "").await, 403, "not_entitled");
+}
+
+/// Rights whose second check waits: the one at which a token leaves.
+#[derive(Default)]
+struct Slow {
+    checks: AtomicUsize,
+    reached: Notify,
+    go_on: Notify,
+}
+
+#[async_trait]
+impl OwnerRights for Slow {
+    async fn of(&self, _conversation: &Conversation) -> Result<Standing, RightsError> {
+        if self.checks.fetch_add(1, Ordering::SeqCst) == 1 {
+            self.reached.notify_one();
+            self.go_on.notified().await;
+        }
+        Ok(Standing { shares: false })
+    }
+
+    async fn of_principal(&self, _principal: Principal) -> Result<(), RightsError> {
+        Ok(())
+    }
+
+    async fn manages(&self, _guild: Snowflake, _user: Snowflake) -> Result<(), RightsError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_a_login_that_is_replaced_before_it_leaves_is_not_sent() {
+    let mut rig = Rig::start().await;
+    let rights = Arc::new(Slow::default());
+    let tokens = WorkerTokens::new(rig.api.broker.clone(), rights.clone());
+    rig.server = InjectServer::new(vec![route(rig.upstream.base())], tokens).expect("TLS is in order");
+    let access = rig.open().await;
+    let replace = async {
+        timeout(WAIT, rights.reached.notified()).await.expect("the token is about to leave");
+        rig.api.broker.logout(&alices(), Revocation::Keep).await.expect("it is logged out");
+        rig.api.sign_in(Principal::User(ALICE), "alice").await;
+        rights.go_on.notify_one();
+    };
+    let (answer, ()) = tokio::join!(ask(&access, "GET /inject/acme/v1", ""), replace);
+    assert_problem(&answer, 404, "no_session");
+    assert!(rig.upstream.seen().is_empty(), "{:?}", rig.upstream.seen());
+    assert!(ask(&access, "GET /inject/acme/v1", "").await.starts_with("HTTP/1.1 200 "));
 }
 
 #[tokio::test]

@@ -381,7 +381,7 @@ impl Reference {
                 done.dropped.iter().for_each(|dropped| self.check_reported_end(&done.tenant, dropped));
             }
             Event::Lapsed(kept) => self.check_reported_end(&kept.tenant, &kept.unchosen),
-            Event::Stuck(tenant) => {
+            Event::Stuck { tenant, .. } => {
                 self.violate(format!("{tenant} is stuck, and the provider refuses nothing"))
             }
             Event::LoggedOut(_)
