@@ -58,7 +58,12 @@ impl Fingerprint {
     /// The fingerprint of `text`.
     pub fn of(text: &str) -> Self {
         let digest = Sha256::digest(text.as_bytes());
-        Self(digest[..Self::LEN / 2].iter().map(|byte| format!("{byte:02x}")).collect())
+        let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
+        let mut hex = String::with_capacity(Self::LEN);
+        for byte in &digest[..Self::LEN / 2] {
+            hex.extend([digit(byte >> 4), digit(byte & 15)]);
+        }
+        Self(hex)
     }
 
     /// Reads a stored fingerprint; `None` unless it has the form of one. A longer or shorter prefix

@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    AgentSettings, Holder, InjectAccess, PromptError, file_text, folders::Folders,
+    AgentSettings, Holder, InjectAccess, Isolation, PromptError, file_text, folders::Folders,
     placeholder_name::check_name, tool_settings::ToolVariables, worker_secrets::WorkerSecrets,
 };
 use crate::{
@@ -209,6 +209,10 @@ pub(super) async fn build(
     all.insert("TERM".into(), inherited("TERM", "dumb"));
     all.insert("HOME".into(), folders.home.clone().into());
     all.insert("TMPDIR".into(), folders.tmp.clone().into());
+    if settings.isolation != Isolation::None {
+        let of_tools = settings.tools.iter().flat_map(|tool| &tool.means.sandbox_variables);
+        all.extend(of_tools.map(|(name, value)| (name.into(), value.into())));
+    }
     all.extend(tool_variables.iter().map(|(name, value)| (name.into(), value.expose().into())));
     let mut expansion = Expansion { given, tokens, secrets: &mut secrets };
     for (variable, text) in &settings.env {

@@ -472,8 +472,60 @@ pub(super) fn remove_left(own: &Path, home: &Path) -> io::Result<()> {
 mod tests {
     use std::{fs, os::unix::fs::symlink};
 
-    use super::*;
-    use crate::{secret::AccessToken, tools::NO_END};
+    use async_trait::async_trait;
+
+    use super::{super::*, *};
+    use crate::{
+        ids::{ConversationId, Snowflake},
+        secret::AccessToken,
+        tools::NO_END,
+    };
+
+    struct NoTokens;
+
+    #[async_trait]
+    impl TokenSource for NoTokens {
+        async fn token(&self, _: &Holder, _: &ProviderId) -> Result<TokenValues, TokenRefusal> {
+            Err(TokenRefusal { reason: "there is none".to_owned(), is_final: true })
+        }
+
+        fn changes(&self) -> Box<dyn TokenChanges> {
+            unreachable!("no file is kept fresh here")
+        }
+
+        fn now(&self) -> UnixTime {
+            0
+        }
+    }
+
+    fn settings(path: &str) -> AgentSettings {
+        let text = FileText::Free("{token:acme}".to_owned());
+        let day = Duration::from_secs(24 * 3600);
+        AgentSettings {
+            title: "worker".to_owned(),
+            command: Vec::new(),
+            providers: Vec::new(),
+            isolation: Isolation::None,
+            routes: Vec::new(),
+            mcp: Vec::new(),
+            mcp_by_stdio: false,
+            tools: Vec::new(),
+            files: vec![AgentFile { path: path.to_owned(), text }],
+            env: BTreeMap::new(),
+            root: PathBuf::new(),
+            socket: PathBuf::new(),
+            read: Vec::new(),
+            deny: Vec::new(),
+            max_workers: 1,
+            max_workers_per_user: 1,
+            limits: WorkerLimits::default(),
+            idle: day,
+            keep_files: day,
+            start_within: day,
+            max_turn: day,
+            max_silence: day,
+        }
+    }
 
     fn token(expires_at: UnixTime) -> Result<TokenValues, TokenRefusal> {
         let access_token = AccessToken::new("access-7");
@@ -490,6 +542,34 @@ mod tests {
         assert_eq!(paused(&[token(1_000)]), Some(SHORTEST_PAUSE));
         let refused = Err(TokenRefusal { reason: "signed out".to_owned(), is_final: true });
         assert_eq!(paused(&[refused]), Some(LONGEST_PAUSE));
+    }
+
+    #[test]
+    fn a_write_that_began_before_the_end_of_its_worker_writes_nothing_after_it() {
+        let around = tempfile::tempdir().expect("a folder");
+        let home = around.path().to_owned();
+        let owner = Snowflake(803);
+        let conversation =
+            Conversation { id: ConversationId(Snowflake(1)), owner, shared_guild: None, agent: None };
+        let source = Source {
+            settings: settings("a"),
+            holder: Holder { conversation, providers: Vec::new() },
+            inject: None,
+            tokens: Arc::new(NoTokens),
+            home: home.clone(),
+            program: PathBuf::new(),
+        };
+        let (below, list) = (Below::open(&home).expect("opened"), home.join(LIST));
+        let inner = Inner { source, home: below, list, state: Mutex::default() };
+        let write = || {
+            let tokens = vec![token(NO_END).expect("a token")];
+            inner.apply(vec![(PathBuf::from("a"), Ok(Next::Write(Secret::new("access-7"), tokens)))]);
+        };
+        write();
+        assert!(home.join("a").exists());
+        inner.close();
+        write();
+        assert!(!home.join("a").exists());
     }
 
     #[test]

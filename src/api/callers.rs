@@ -58,13 +58,14 @@ impl Operator {
 
 impl Api {
     /// Returns the caller. A secret that opens nothing here looks the same as none.
-    pub(super) fn caller(&self, headers: &HeaderMap, via: Via) -> Result<Caller, Problem> {
-        let presented = bearer(headers).ok_or_else(|| Problem::unauthorized(via))?;
+    pub(super) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let unauthorized = || Problem::unauthorized(self.via);
+        let presented = bearer(headers).ok_or_else(unauthorized)?;
         if let Some(operator) = self.operators.holder(presented) {
             return Ok(Caller::Operator(operator));
         }
-        let worker = self.capabilities.holder(presented).filter(|_| via == Via::Socket);
-        worker.map(Caller::Worker).ok_or_else(|| Problem::unauthorized(via))
+        let worker = self.capabilities.holder(presented).filter(|_| self.via == Via::Socket);
+        worker.map(Caller::Worker).ok_or_else(unauthorized)
     }
 
     /// Returns the tenant whose tokens an operator's program may read. The answer to a scope that is
@@ -101,8 +102,8 @@ impl Api {
 
     /// Hands a token out to an operator's program, if its key is still live and covers the tenant. A
     /// refresh takes a while, and the key may have been replaced meanwhile.
-    pub(super) fn to_operator(&self, headers: &HeaderMap, via: Via, lease: &Lease) -> Result<(), Problem> {
-        let caller = self.caller(headers, via)?;
+    pub(super) fn to_operator(&self, headers: &HeaderMap, lease: &Lease) -> Result<(), Problem> {
+        let caller = self.caller(headers)?;
         let operator = caller.operator()?;
         if !operator.scope.covers(&lease.tenant) {
             return Err(Problem::principals_of_key(&operator.name));

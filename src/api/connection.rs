@@ -14,21 +14,19 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, response::Response};
+use axum::{body::Body, response::Response};
 use hyper::{
     Request,
     body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint},
     server::conn::http1,
     service::Service,
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    dispatch::Dispatch,
     shares::{ARRIVALS, ConnectionShare, REQUESTS, WAITS},
     stream::ProblemStream,
 };
@@ -49,13 +47,13 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// finishes the request in progress.
 pub(super) async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: Router,
+    dispatch: Arc<Dispatch>,
     share: ConnectionShare,
     shutdown: CancellationToken,
 ) {
     let (share, answering) = (Arc::new(share), Arc::new(AtomicBool::new(false)));
     let stream = ProblemStream::new(stream, answering.clone());
-    let routes = Routes { router: TowerToHyperService::new(router), share: share.clone(), answering };
+    let routes = Routes { dispatch, share: share.clone(), answering };
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
@@ -80,7 +78,7 @@ pub(super) async fn serve_connection(
 
 /// The routes, for one connection.
 struct Routes {
-    router: TowerToHyperService<Router>,
+    dispatch: Arc<Dispatch>,
     share: Arc<ConnectionShare>,
     answering: Arc<AtomicBool>,
 }
@@ -90,12 +88,12 @@ impl Service<Request<Incoming>> for Routes {
     type Error = std::convert::Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.answering.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(self.share.clone());
-        let (answered, answering) = (self.router.call(request), self.answering.clone());
+        let (dispatch, share, answering) =
+            (self.dispatch.clone(), self.share.clone(), self.answering.clone());
         Box::pin(async move {
-            let response: Response = answered.await?;
+            let response = dispatch.answer(request, share).await;
             Ok(response.map(|body| Answer { body, answering }))
         })
     }

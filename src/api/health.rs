@@ -1,6 +1,8 @@
 //! `/healthz` and `/readyz`.
 
-use axum::{Extension, extract::State, http::HeaderMap};
+use std::sync::Arc;
+
+use axum::{extract::State, http::HeaderMap};
 
 use super::{
     openapi::{Anyone, ReadyProblems},
@@ -29,11 +31,7 @@ pub(super) async fn healthy() -> &'static str {
         ReadyProblems
     )
 )]
-pub(super) async fn ready(
-    State(api): State<Api>,
-    Extension(via): Extension<Via>,
-    headers: HeaderMap,
-) -> Result<String, Problem> {
+pub(super) async fn ready(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<String, Problem> {
     let store = api.broker.status(&[]).await.map(drop);
     let locks = match &store {
         Ok(()) => api.broker.check_locks().await,
@@ -57,7 +55,7 @@ pub(super) async fn ready(
         },
     ];
     // Everyone in the network may ask there, as a load balancer does.
-    let shows_parts = via == Via::Socket || api.caller(&headers, via).is_ok();
+    let shows_parts = api.via == Via::Socket || api.caller(&headers).is_ok();
     let lines = if shows_parts { lines.join("\n") } else { String::new() };
     if store.is_err() || locks.is_err() || unsaved > 0 {
         return Err(Problem::not_ready(&lines));

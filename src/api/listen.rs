@@ -12,12 +12,6 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    extract::{Request, State},
-    http::{HeaderMap, header},
-    middleware::{Next, from_fn_with_state},
-    response::{IntoResponse as _, Response},
-};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -26,10 +20,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    browsers::BrowserGuard,
     connection::{ACCEPT_RETRY_PAUSE, MAX_CONNECTIONS, serve_connection},
-    problem::Problem,
+    dispatch::Dispatch,
     public::{Certificate, CertificateError, CertificateFiles},
-    routes::router,
     shares::{Peer, Shares},
     state::Api,
     via::Via,
@@ -131,18 +125,18 @@ pub(super) async fn accept_tcp(
             None => std::future::pending().await,
         }
     };
-    let is_local = matches!(transport, ListenTransport::Local);
-    let router = router(api.clone(), Via::Tcp).layer(from_fn_with_state(is_local, not_for_browsers));
+    let guard = BrowserGuard { is_local: matches!(transport, ListenTransport::Local) };
+    let dispatch = Arc::new(Dispatch::new(Api { via: Via::Tcp, ..api.clone() }, Some(guard)));
     let (slots, shares) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Shares::new());
     let accepting = async {
         loop {
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
             let Some((stream, peer)) = accept(&listener, &transport).await else { continue };
             let share = shares.arrive(Peer::at(peer));
-            let (router, tls, shutdown) = (router.clone(), tls.clone(), shutdown.clone());
+            let (dispatch, tls, shutdown) = (dispatch.clone(), tls.clone(), shutdown.clone());
             connections.spawn(async move {
                 match tls {
-                    None => serve_connection(stream, router, share, shutdown).await,
+                    None => serve_connection(stream, dispatch, share, shutdown).await,
                     Some(tls) => {
                         let accepted = tokio::select! {
                             accepted = timeout(HANDSHAKE_WITHIN, tls.accept(stream)) => accepted,
@@ -150,7 +144,7 @@ pub(super) async fn accept_tcp(
                             () = shutdown.cancelled() => return,
                         };
                         if let Ok(Ok(stream)) = accepted {
-                            serve_connection(stream, router, share, shutdown).await;
+                            serve_connection(stream, dispatch, share, shutdown).await;
                         }
                     }
                 }
@@ -183,66 +177,5 @@ async fn accept(listener: &TcpListener, transport: &ListenTransport) -> Option<(
             tokio::time::sleep(ACCEPT_RETRY_PAUSE).await;
             None
         }
-    }
-}
-
-/// Refuses the requests of pages in a browser.
-async fn not_for_browsers(State(is_local): State<bool>, request: Request, next: Next) -> Response {
-    if request.headers().contains_key(header::ORIGIN) {
-        return Problem::from_a_browser().into_response();
-    }
-    if is_local && !names_loopback(request.headers()) {
-        return Problem::misdirected().into_response();
-    }
-    next.run(request).await
-}
-
-/// Whether the one `Host` is a name of this machine's loopback, on any port.
-fn names_loopback(headers: &HeaderMap) -> bool {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
-    let Ok(host) = host.to_str() else { return false };
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
-        Some(address) => address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
-        None => {
-            name.eq_ignore_ascii_case("localhost")
-                || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn is_local(hosts: &[&str]) -> bool {
-        let mut headers = HeaderMap::new();
-        for host in hosts {
-            headers.append(header::HOST, host.parse().expect("a value"));
-        }
-        names_loopback(&headers)
-    }
-
-    #[test]
-    fn only_one_host_that_names_loopback_is_local() {
-        for host in ["127.0.0.1:7420", "127.0.0.1", "localhost:7420", "LOCALHOST", "[::1]:7420", "[::1]"] {
-            assert!(is_local(&[host]), "{host}");
-        }
-        for host in [
-            "",
-            "evil.example",
-            "evil.example:7420",
-            "localhost.evil.example",
-            "127.0.0.1.evil.example",
-            "::1",
-            "0.0.0.0",
-        ] {
-            assert!(!is_local(&[host]), "{host}");
-        }
-        assert!(!is_local(&[]) && !is_local(&["localhost", "localhost"]));
     }
 }

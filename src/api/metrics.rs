@@ -1,12 +1,12 @@
 //! The figures that this process counts for `/metrics`. Routes are those of the router, never a request's
 //! path.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use axum::http::StatusCode;
 use prometheus_client::{
     encoding::prometheus_text,
-    metrics::{counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::Registry,
 };
 
@@ -23,6 +23,21 @@ pub(super) struct Metrics {
     registry: Registry,
     requests: Family<Labels<2>, Counter>,
     request_seconds: Durations<Labels<2>>,
+}
+
+/// The figures of one route.
+#[derive(Debug)]
+pub(super) struct RouteFigures {
+    route: String,
+    /// Those of its requests with the status 200, which most have. The others are looked up.
+    ok: OnceLock<(Counter, Histogram)>,
+}
+
+impl RouteFigures {
+    /// Those of this route, which is one of the router's.
+    pub(super) fn new(route: &str) -> Self {
+        Self { route: route.to_owned(), ok: OnceLock::new() }
+    }
 }
 
 // === impl Metrics ===
@@ -42,11 +57,21 @@ impl Metrics {
         Self { registry, requests, request_seconds }
     }
 
-    /// Counts a request. `route` is one of the router's.
-    pub(super) fn count_request(&self, route: &str, status: StatusCode, took: Duration) {
-        let labels = [("route", route.to_owned()), ("status", status.as_u16().to_string())];
-        self.requests.get_or_create(&labels).inc();
-        self.request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    /// Counts a request.
+    pub(super) fn count_request(&self, of: &RouteFigures, status: StatusCode, took: Duration) {
+        let found = || {
+            let labels = [("route", of.route.clone()), ("status", status.as_u16().to_string())];
+            let requests = self.requests.get_or_create_owned(&labels);
+            (requests, self.request_seconds.get_or_create_owned(&labels))
+        };
+        let count = |(requests, seconds): &(Counter, Histogram)| {
+            requests.inc();
+            seconds.observe(took.as_secs_f64());
+        };
+        match status {
+            StatusCode::OK => count(of.ok.get_or_init(found)),
+            _ => count(&found()),
+        }
     }
 
     pub(super) fn text(&self) -> String {

@@ -14,8 +14,10 @@
 //! - The injecting proxy (`api::inject`) has a port of its own for each worker, and no other secret opens
 //!   it than that worker's.
 
+mod browsers;
 mod callers;
 mod connection;
+mod dispatch;
 mod health;
 mod inject;
 mod listen;

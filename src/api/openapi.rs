@@ -1,9 +1,13 @@
 //! The OpenAPI document of the token API, and its reference in Markdown. Both come from the
 //! attributes of the handlers, so the code and its documents have the same routes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::LazyLock};
 
-use axum::{Extension, Json, response::IntoResponse as _};
+use axum::{
+    body::Bytes,
+    http::header,
+    response::{IntoResponse as _, Response as HttpResponse},
+};
 use serde::Serialize;
 use utoipa::{
     IntoResponses, PartialSchema, ToSchema,
@@ -14,7 +18,10 @@ use utoipa::{
     },
 };
 
-use super::problem::{CODES, ProblemJson};
+use super::{
+    problem::{CODES, ProblemJson},
+    routes::document,
+};
 
 /// The scopes of the next sign-in.
 #[derive(Serialize, ToSchema)]
@@ -63,8 +70,11 @@ pub(super) fn base() -> OpenApi {
     get, path = "/openapi.json", tag = "health",
     responses((status = 200, description = "An OpenAPI 3.1 document.", body = Object), Anyone)
 )]
-pub(super) async fn openapi(Extension(document): Extension<Arc<OpenApi>>) -> axum::response::Response {
-    Json(&*document).into_response()
+pub(super) async fn openapi() -> HttpResponse {
+    // Few processes are ever asked for it.
+    static DOCUMENT: LazyLock<Bytes> =
+        LazyLock::new(|| serde_json::to_vec(&document()).unwrap_or_default().into());
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.clone()).into_response()
 }
 
 // === the errors ===

@@ -18,7 +18,6 @@ use super::{
     request::bearer,
     shares::{ConnectionShare, Holding},
     state::Api,
-    via::Via,
 };
 use crate::{
     agent::Holder,
@@ -31,7 +30,6 @@ pub(super) struct WorkerRequest<'a> {
     pub(super) api: &'a Api,
     pub(super) share: &'a Arc<ConnectionShare>,
     pub(super) headers: &'a HeaderMap,
-    pub(super) via: Via,
     pub(super) holder: &'a Holder,
     pub(super) provider: ProviderId,
     pub(super) min_ttl: Duration,
@@ -50,7 +48,7 @@ impl WorkerRequest<'_> {
             // Boxed, so that a request that waits does not hold the room of an attempt.
             let attempt = async { Ok(Box::pin(self.attempt()).await) };
             let error = match self.share.run_request(holding(), attempt).await? {
-                Ok(lease) => return self.api.answer(self.headers, self.via, &lease),
+                Ok(lease) => return self.api.answer(self.headers, lease),
                 Err(error) => error,
             };
             if self.wait.is_zero() || !error.needs_sign_in() {
@@ -88,7 +86,7 @@ impl WorkerRequest<'_> {
         tokio::select! {
             biased;
             changed = waiting.next() => changed.map_err(|end| Problem::of_owner_wait(end, error)),
-            () = voided.cancelled() => Err(Problem::unauthorized(self.via)),
+            () = voided.cancelled() => Err(Problem::unauthorized(self.api.via)),
             () = sleep_until(deadline) => {
                 // An owner who has lost the right cannot sign in for this worker any more.
                 Box::pin(self.api.tokens.entitlement(self.holder, &self.provider)).await?;

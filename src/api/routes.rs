@@ -8,19 +8,16 @@ use std::sync::Arc;
 use axum::{
     Extension, Router,
     body::Body,
-    extract::{MatchedPath, Path, RawQuery, Request, State},
-    http::{HeaderMap, HeaderValue, header},
-    middleware::{Next, from_fn_with_state},
+    extract::{Path, RawQuery, State},
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
-use tokio::time::Instant;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     callers::Caller,
     health,
-    metrics::Metrics,
     openapi::{self, ReportProblems, ScopeProblems, TokenProblems},
     operators::{Operator, Right},
     owner_wait::WorkerRequest,
@@ -29,7 +26,6 @@ use super::{
     scrape, sessions,
     shares::ConnectionShare,
     state::Api,
-    via::Via,
 };
 use crate::{
     agent::Holder,
@@ -37,8 +33,11 @@ use crate::{
     ids::{ProviderId, Tenant},
 };
 
+/// The path of the most frequent request.
+pub(super) const TOKEN_ROUTE: &str = "/v1/token/{provider}";
+
 /// The documented routes.
-fn documented() -> OpenApiRouter<Api> {
+fn documented() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(token))
         .routes(routes!(rejected))
@@ -51,19 +50,16 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(openapi::openapi))
 }
 
-/// Returns the OpenAPI document.
+/// Returns the OpenAPI document, made anew.
 pub fn document() -> OpenApi {
     documented().into_openapi()
 }
 
-/// Builds all routes, for requests that arrive this way.
-pub(super) fn router(api: Api, via: Via) -> Router {
-    let (routes, document) = documented().split_for_parts();
-    let common = Common { metrics: api.metrics.clone(), via, document: Arc::new(document) };
-    routes
+/// Builds all routes.
+pub(super) fn router(api: Arc<Api>) -> Router {
+    Router::from(documented())
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .layer(from_fn_with_state(Arc::new(common), around))
         .with_state(api)
 }
 
@@ -81,41 +77,13 @@ pub(super) fn router(api: Api, via: Via) -> Router {
     responses((status = 200, description = "The token.", body = TokenJson), TokenProblems)
 )]
 async fn token(
-    State(api): State<Api>,
-    Extension(via): Extension<Via>,
+    State(api): State<Arc<Api>>,
     Extension(share): Extension<Arc<ConnectionShare>>,
     Path(provider): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let caller = api.caller(&headers, via)?;
-    api.refuse_raw_tokens(&caller)?;
-    let operator = match &caller {
-        Caller::Worker(holder) => {
-            let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "probe"])?;
-            let (min_ttl, wait, is_probed) = (min_ttl(&mut query)?, wait(&mut query)?, probe(&mut query)?);
-            let provider = provider.parse().map_err(|_| Problem::provider_not_allowed())?;
-            let (api, share, headers) = (&api, &share, &headers);
-            let request =
-                WorkerRequest { api, share, headers, via, holder, provider, min_ttl, wait, is_probed };
-            return request.answer().await;
-        }
-        Caller::Operator(operator) => operator,
-    };
-    let answer = async {
-        let mut query = Parameters::of(query.as_deref(), &["min_ttl", "wait", "probe", "principal"])?;
-        let tenant = api.token_tenant(operator, &provider, &mut query)?;
-        let (min_ttl, is_probed) = (min_ttl(&mut query)?, probe(&mut query)?);
-        // A key has no owner to ask.
-        wait(&mut query)?;
-        let lease = match is_probed {
-            false => api.tokens.operators_token(&operator.name, &tenant, min_ttl).await?,
-            true => api.tokens.operators_probed_token(&operator.name, &tenant, min_ttl).await?,
-        };
-        api.to_operator(&headers, via, &lease)?;
-        Ok(axum::Json(TokenJson::from(&lease)).into_response())
-    };
-    share.run_request(caller.holding(), Box::pin(answer)).await
+    api.token(&share, &provider, query.as_deref(), &headers).await
 }
 
 /// Takes the report that a resource rejected a token before its expiry, and hands out another one: the
@@ -130,15 +98,14 @@ async fn token(
     responses((status = 200, description = "Another token.", body = TokenJson), ReportProblems)
 )]
 async fn rejected(
-    State(api): State<Api>,
-    Extension(via): Extension<Via>,
+    State(api): State<Arc<Api>>,
     Extension(share): Extension<Arc<ConnectionShare>>,
     Path(provider): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let caller = api.caller(&headers, via)?;
+    let caller = api.caller(&headers)?;
     api.refuse_raw_tokens(&caller)?;
     let answer = async {
         match &caller {
@@ -146,15 +113,15 @@ async fn rejected(
                 let entitlement = api.entitlement(holder, &provider).await?;
                 Parameters::of(query.as_deref(), &[])?;
                 let token = rejected_token(body).await?;
-                api.answer(&headers, via, &entitlement.rejected(&token).await?)
+                api.answer(&headers, entitlement.rejected(&token).await?)
             }
             Caller::Operator(operator) => {
                 let mut query = Parameters::of(query.as_deref(), &["principal"])?;
                 let tenant = api.token_tenant(operator, &provider, &mut query)?;
                 let token = rejected_token(body).await?;
                 let lease = api.tokens.rejected_by_operator(&operator.name, &tenant, &token).await?;
-                api.to_operator(&headers, via, &lease)?;
-                Ok(axum::Json(TokenJson::from(&lease)).into_response())
+                api.to_operator(&headers, &lease)?;
+                Ok(token_answer(lease))
             }
         }
     };
@@ -173,15 +140,14 @@ async fn rejected(
     responses((status = 200, description = "The scopes of the next sign-in.", body = openapi::NextSignIn), ScopeProblems)
 )]
 async fn insufficient_scope(
-    State(api): State<Api>,
-    Extension(via): Extension<Via>,
+    State(api): State<Arc<Api>>,
     Extension(share): Extension<Arc<ConnectionShare>>,
     Path(provider): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let caller = api.caller(&headers, via)?;
+    let caller = api.caller(&headers)?;
     let answer = async {
         let scopes = match &caller {
             Caller::Worker(holder) => {
@@ -201,7 +167,57 @@ async fn insufficient_scope(
     share.run_request(caller.holding(), Box::pin(answer)).await
 }
 
+/// Returns the answer with a token.
+fn token_answer(lease: Lease) -> Response {
+    // One allocation: the buffer of axum's own `Json` begins with 128 bytes, and grows by copies.
+    let mut body = Vec::with_capacity(512 + lease.access_token.expose().len());
+    // It fails for maps with keys that are no text alone.
+    let written = serde_json::to_writer(&mut body, &TokenJson::from(lease));
+    debug_assert!(written.is_ok(), "a token is JSON");
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
 impl Api {
+    /// Answers a request for a token.
+    pub(super) async fn token(
+        &self,
+        share: &Arc<ConnectionShare>,
+        provider: &str,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Response, Problem> {
+        let caller = self.caller(headers)?;
+        self.refuse_raw_tokens(&caller)?;
+        let operator = match &caller {
+            Caller::Worker(holder) => {
+                let mut query = Parameters::of(query, &["min_ttl", "wait", "probe"])?;
+                let (min_ttl, wait, is_probed) =
+                    (min_ttl(&mut query)?, wait(&mut query)?, probe(&mut query)?);
+                let provider = provider.parse().map_err(|_| Problem::provider_not_allowed())?;
+                let request =
+                    WorkerRequest { api: self, share, headers, holder, provider, min_ttl, wait, is_probed };
+                return Box::pin(request.answer()).await;
+            }
+            Caller::Operator(operator) => operator,
+        };
+        let answer = async {
+            let mut query = Parameters::of(query, &["min_ttl", "wait", "probe", "principal"])?;
+            let tenant = self.token_tenant(operator, provider, &mut query)?;
+            let (min_ttl, is_probed) = (min_ttl(&mut query)?, probe(&mut query)?);
+            // A key has no owner to ask.
+            wait(&mut query)?;
+            let lease = match is_probed {
+                false => self.tokens.operators_token(&operator.name, &tenant, min_ttl).await?,
+                true => {
+                    Box::pin(self.tokens.operators_probed_token(&operator.name, &tenant, min_ttl)).await?
+                }
+            };
+            self.to_operator(headers, &lease)?;
+            Ok(token_answer(lease))
+        };
+        share.run_request(caller.holding(), Box::pin(answer)).await
+    }
+
     /// Refuses a worker where workers get tokens by the injecting proxy alone.
     fn refuse_raw_tokens(&self, caller: &Caller) -> Result<(), Problem> {
         match caller {
@@ -227,33 +243,12 @@ impl Api {
 
     /// Answers with the token if the capability is still live. A refresh takes a while, and the
     /// worker may have ended meanwhile.
-    pub(super) fn answer(&self, headers: &HeaderMap, via: Via, lease: &Lease) -> Result<Response, Problem> {
-        let Caller::Worker(holder) = self.caller(headers, via)? else {
-            return Err(Problem::unauthorized(via));
+    pub(super) fn answer(&self, headers: &HeaderMap, lease: Lease) -> Result<Response, Problem> {
+        let Caller::Worker(holder) = self.caller(headers)? else {
+            return Err(Problem::unauthorized(self.via));
         };
         let (conversation, tenant) = (holder.conversation.id, &lease.tenant);
         tracing::debug!(%conversation, %tenant, generation = lease.generation, "a worker was given a token");
-        Ok(axum::Json(TokenJson::from(lease)).into_response())
+        Ok(token_answer(lease))
     }
-}
-
-/// The parts of the process that every request needs.
-struct Common {
-    metrics: Arc<Metrics>,
-    via: Via,
-    document: Arc<OpenApi>,
-}
-
-/// Does the work that is common to all routes. It is one layer, because each layer costs each request
-/// two allocations. A request is counted by its route, never by its path, which may name anything.
-async fn around(State(common): State<Arc<Common>>, mut request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    request.extensions_mut().insert(common.via);
-    request.extensions_mut().insert(common.document.clone());
-    let started = Instant::now();
-    let mut response = next.run(request).await;
-    let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    common.metrics.count_request(route, response.status(), started.elapsed());
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

@@ -25,7 +25,6 @@ use super::{
     request::Parameters,
     shares::ConnectionShare,
     state::Api,
-    via::Via,
 };
 use crate::{
     broker::{AccessState, SessionState, Status},
@@ -42,13 +41,12 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
     responses((status = 200, description = "The figures. No label names a user or holds a secret.", body = String, content_type = "text/plain"), MetricsProblems)
 )]
 pub(super) async fn scrape(
-    State(api): State<Api>,
-    Extension(via): Extension<Via>,
+    State(api): State<Arc<Api>>,
     Extension(share): Extension<Arc<ConnectionShare>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let caller = api.caller(&headers, via)?;
+    let caller = api.caller(&headers)?;
     let answer = async {
         caller.operator_with(Right::Metrics)?;
         Parameters::of(query.as_deref(), &[])?;

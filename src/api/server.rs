@@ -12,10 +12,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     ApiSettings, ServeError,
     connection::{ACCEPT_RETRY_PAUSE, MAX_CONNECTIONS, serve_connection},
+    dispatch::Dispatch,
     listen::{BoundListener, accept_tcp},
     metrics::Metrics,
     operators::OperatorKeys,
-    routes::router,
     shares::{Peer, Shares},
     state::Api,
     via::Via,
@@ -109,7 +109,7 @@ pub async fn serve(
     let following = tokio::spawn(operators.clone().follow());
     let metrics = Arc::new(Metrics::new(&broker));
     let waits = tokens.clone();
-    let api = Api { broker, capabilities, tokens, operators, bot, inject_only, metrics };
+    let api = Api { broker, capabilities, tokens, operators, bot, inject_only, metrics, via: Via::Socket };
     let connections = TaskTracker::new();
     let accepting = async {
         match tcp {
@@ -142,14 +142,14 @@ async fn accept_unix(
     connections: &TaskTracker,
     shutdown: &CancellationToken,
 ) {
-    let router = router(api.clone(), Via::Socket);
+    let dispatch = Arc::new(Dispatch::new(api.clone(), None));
     let (slots, shares) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Shares::new());
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let accepted = listener.accept().await.map(|(stream, _)| stream);
         let Some((stream, peer)) = check_peer(accepted).await else { continue };
         let share = shares.arrive(Peer::Process(peer));
-        let served = serve_connection(stream, router.clone(), share, shutdown.clone());
+        let served = serve_connection(stream, dispatch.clone(), share, shutdown.clone());
         connections.spawn(async move {
             served.await;
             drop(slot);

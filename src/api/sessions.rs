@@ -17,7 +17,6 @@ use super::{
     request::Parameters,
     shares::ConnectionShare,
     state::Api,
-    via::Via,
 };
 use crate::{
     broker::{AccessState, LoggedOut, Revocation, Status},
@@ -92,13 +91,12 @@ pub(super) struct LoggedOutJson {
     responses((status = 200, description = "The sessions, in order of provider and principal.", body = Sessions), ListProblems)
 )]
 pub(super) async fn list(
-    State(api): State<Api>,
-    Extension(via): Extension<Via>,
+    State(api): State<Arc<Api>>,
     Extension(share): Extension<Arc<ConnectionShare>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Json<Sessions>, Problem> {
-    let caller = api.caller(&headers, via)?;
+    let caller = api.caller(&headers)?;
     let answer = async {
         let scope = &caller.operator_with(Right::List)?.scope;
         Parameters::of(query.as_deref(), &[])?;
@@ -122,14 +120,13 @@ pub(super) async fn list(
     responses((status = 200, description = "The session is removed.", body = LoggedOutJson), LogoutProblems)
 )]
 pub(super) async fn log_out(
-    State(api): State<Api>,
-    Extension(via): Extension<Via>,
+    State(api): State<Arc<Api>>,
     Extension(share): Extension<Arc<ConnectionShare>>,
     Path((provider, principal)): Path<(String, String)>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Json<LoggedOutJson>, Problem> {
-    let caller = api.caller(&headers, via)?;
+    let caller = api.caller(&headers)?;
     let answer = async {
         let operator = caller.operator()?;
         let tenant = api.operators_tenant(operator, &provider, Some(&principal), Right::Delete)?;

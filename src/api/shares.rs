@@ -9,7 +9,7 @@
 //!   peer's process. An honest caller presents its capability with its first bytes, so it is an
 //!   arrival for a moment only.
 //! - *requests* have a live capability or operator key. They are counted by conversation or key,
-//!   across all its processes.
+//!   across all its processes. A request that is answered at once, without a wait, takes no place.
 //!
 //! - *waits* are those requests while they wait for the owner's sign-in, for minutes. They are counted
 //!   like requests, in a pool of their own: they take no place from a request, nor does one from them.
@@ -30,8 +30,11 @@
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
+    future::poll_fn,
     net::{IpAddr, Ipv6Addr},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
 };
 
 use tokio_util::sync::CancellationToken;
@@ -141,13 +144,20 @@ impl ConnectionShare {
         holder: Holding,
         work: impl Future<Output = Result<T, Problem>>,
     ) -> Result<T, Problem> {
-        let displaced = CancellationToken::new();
-        let _place = pool.enter(holder.clone(), displaced.clone());
-        self.arrival().take();
-        let result = tokio::select! {
-            biased;
-            result = work => result,
-            () = displaced.cancelled() => Err(Problem::too_many_requests()),
+        let mut work = pin!(work);
+        // An answer that is there at once needs no place: nothing else runs on this connection meanwhile.
+        let result = match poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+            Poll::Ready(result) => result,
+            Poll::Pending => {
+                let displaced = CancellationToken::new();
+                let _place = pool.enter(holder.clone(), displaced.clone());
+                self.arrival().take();
+                tokio::select! {
+                    biased;
+                    result = work => result,
+                    () = displaced.cancelled() => Err(Problem::too_many_requests()),
+                }
+            }
         };
         self.enter_arrivals(Arriving::Known(holder));
         result
@@ -155,8 +165,15 @@ impl ConnectionShare {
 
     /// Moves the connection to the arrivals, before and after a request.
     fn enter_arrivals(&self, holder: Arriving) {
-        let place = self.shares.arrivals.enter(holder, self.dismissed.clone());
-        *self.arrival() = Some(place);
+        let mut arrival = self.arrival();
+        match &mut *arrival {
+            Some(place) if place.holder == holder => place.renew(),
+            _ => {
+                // The earlier place is returned first, so that the connection displaces no other one.
+                *arrival = None;
+                *arrival = Some(self.shares.arrivals.enter(holder, self.dismissed.clone()));
+            }
+        }
     }
 
     fn arrival(&self) -> MutexGuard<'_, Option<Place<Arriving>>> {
@@ -242,6 +259,21 @@ impl<K: Ord> Table<K> {
         }
         self.taken -= 1;
         Some(removed)
+    }
+}
+
+impl<K: Ord> Place<K> {
+    /// Makes the place the newest one of its holder. A lost place stays lost.
+    fn renew(&mut self) {
+        let mut table = self.pool.table();
+        let Table { next, held, .. } = &mut *table;
+        if let Some(places) = held.get_mut(&self.holder)
+            && let Some(lost) = places.remove(&self.number)
+        {
+            places.insert(*next, lost);
+            self.number = *next;
+            *next += 1;
+        }
     }
 }
 
@@ -356,6 +388,43 @@ mod tests {
         kept.run_request(operator, async { Ok(()) }).await.expect("it is served");
         let _strangers: Vec<_> = (0..1000).map(|_| shares.arrive(address)).collect();
         assert!(!kept.dismissed.is_cancelled(), "it has presented a key");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_just_used_is_the_last_of_its_holder_to_lose_its_place() {
+        let shares = Shares::new();
+        let used = async |connection: &ConnectionShare| {
+            let operator = Holding::Operator("backup".to_owned());
+            connection.run_request(operator, async { Ok(()) }).await.expect("it is served");
+        };
+        let [first, second] = [(); 2].map(|()| shares.arrive(Peer::Process(None)));
+        for connection in [&first, &second, &first] {
+            used(connection).await;
+        }
+        let mut others = Vec::new();
+        for _ in 0..ARRIVALS - 1 {
+            others.push(shares.arrive(Peer::Process(None)));
+            used(&others[others.len() - 1]).await;
+        }
+        assert!(second.dismissed.is_cancelled() && !first.dismissed.is_cancelled());
+        assert_eq!(shares.arrivals.table().taken, ARRIVALS);
+    }
+
+    #[tokio::test]
+    async fn a_request_takes_a_place_once_it_has_to_wait() {
+        let shares = Shares::new();
+        let connection = shares.arrive(Peer::Process(None));
+        let operator = || Holding::Operator("backup".to_owned());
+        let taken = || (shares.arrivals.table().taken, shares.requests.table().taken);
+        let answered = async {
+            assert_eq!(taken(), (1, 0));
+            Ok(())
+        };
+        connection.run_request(operator(), answered).await.expect("it is served");
+        let waits = std::future::pending::<Result<(), Problem>>();
+        let mut waiting = Box::pin(connection.run_request(operator(), waits));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        assert_eq!(taken(), (0, 1));
     }
 
     #[test]

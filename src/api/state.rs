@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{metrics::Metrics, operators::OperatorKeys};
+use super::{metrics::Metrics, operators::OperatorKeys, via::Via};
 use crate::{
     agent::Capabilities,
     broker::{Broker, WorkerTokens},
 };
 
-/// The state of all routes. Clones share it.
+/// The state of all routes that are served on one way. All requests share it.
 #[derive(Clone)]
 pub(super) struct Api {
     pub(super) broker: Broker,
@@ -22,4 +22,6 @@ pub(super) struct Api {
     /// Whether workers get tokens by the injecting proxy alone.
     pub(super) inject_only: bool,
     pub(super) metrics: Arc<Metrics>,
+    /// The way by which requests arrive.
+    pub(super) via: Via,
 }

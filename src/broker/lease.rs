@@ -168,16 +168,22 @@ fn conceal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AccessToken, D:
 
 impl From<&Lease> for TokenJson {
     fn from(lease: &Lease) -> Self {
+        lease.clone().into()
+    }
+}
+
+impl From<Lease> for TokenJson {
+    fn from(lease: Lease) -> Self {
         Self {
-            access_token: lease.access_token.clone(),
-            token_type: lease.token_type.clone(),
+            access_token: lease.access_token,
+            token_type: lease.token_type,
             expires_at: lease.expires_at,
             expires_in: lease.expires_in.as_secs(),
-            scope: lease.scope.clone(),
-            provider: lease.tenant.provider.to_string(),
+            scope: lease.scope,
+            provider: lease.tenant.provider.as_str().to_owned(),
             principal: lease.tenant.principal.to_string(),
             generation: lease.generation,
-            account: lease.account.clone(),
+            account: lease.account,
             source: lease.source,
         }
     }

@@ -204,3 +204,52 @@ impl Probing for OfBroker<'_> {
         tracing::warn!(tenant = %self.tenant, %error, "a program gets the stored token, because no newer one can be had now");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        oauth::{Provider, ProviderSettings},
+        store::{FileStore, FileStoreOptions},
+        sys::clock::Clock,
+    };
+
+    #[tokio::test]
+    async fn a_token_that_another_caller_has_replaced_is_reported_without_a_request() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Clock::fixed(0);
+        let path = folder.path().join("auth.json");
+        let store = FileStore::open(&path, clock.clone(), FileStoreOptions::default()).expect("a store");
+        let endpoint = |name: &str| format!("http://127.0.0.1:1/{name}");
+        let settings = ProviderSettings {
+            authorization_endpoint: endpoint("authorize"),
+            token_endpoint: endpoint("token"),
+            probe_endpoint: Some(endpoint("me")),
+            client_id: "threadkey".to_owned(),
+            redirect_uri: endpoint("callback"),
+            ..ProviderSettings::default()
+        };
+        let acme = Provider::new("acme".parse().expect("a name"), settings).expect("a provider");
+        let providers = Providers::with_exchanges([acme], [], []);
+        let lease = Lease {
+            tenant: "acme/local".parse().expect("a tenant"),
+            access_token: AccessToken::new("access-6"),
+            token_type: "Bearer".to_owned(),
+            expires_at: 3600,
+            expires_in: Duration::from_secs(3600),
+            scope: None,
+            account: None,
+            generation: 6,
+            source: LeaseSource::Session,
+            lineage: None,
+        };
+        let client = Client::new(clock).expect("a client");
+        let probed = |lease: Lease| {
+            let (store, providers, client) = (&store, &providers, &client);
+            async move { probe_lease(store, providers, client, &lease, 0).await }
+        };
+        assert_eq!(probed(lease.clone()).await, Probed::Refused);
+        let from_environment = Lease { source: LeaseSource::Environment, ..lease };
+        assert_eq!(probed(from_environment).await, Probed::Unknown, "the port is closed");
+    }
+}

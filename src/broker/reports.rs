@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, mapref::one::Ref};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::later;
@@ -57,17 +57,21 @@ pub(super) struct Reporting(#[expect(dead_code, reason = "its drop ends the repo
 impl Reports {
     /// Returns the token that this reporter has refused within [`REPORT_INTERVAL`].
     pub(super) fn refused(&self, reporter: &Reporter, tenant: &Tenant, now: UnixTime) -> Option<Fingerprint> {
-        let report =
-            self.0.get(&(reporter.clone(), tenant.clone())).filter(|report| report.is_recent(now))?;
+        let report = self.of(reporter, tenant).filter(|report| report.is_recent(now))?;
         report.refused.clone()
     }
 
     /// Waits until this reporter's report, if one is in progress, has its result.
     pub(super) async fn settled(&self, reporter: &Reporter, tenant: &Tenant) {
-        let settled = self.0.get(&(reporter.clone(), tenant.clone())).map(|report| report.settled.clone());
+        let settled = self.of(reporter, tenant).map(|report| report.settled.clone());
         if let Some(settled) = settled {
             settled.cancelled().await;
         }
+    }
+
+    fn of(&self, reporter: &Reporter, tenant: &Tenant) -> Option<Ref<'_, (Reporter, Tenant), Report>> {
+        // Mostly there are none, and each request for a token asks.
+        if self.0.is_empty() { None } else { self.0.get(&(reporter.clone(), tenant.clone())) }
     }
 
     /// Records a report of the tenant's current access token, and the token if its reporter refuses

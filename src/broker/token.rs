@@ -79,7 +79,8 @@ impl Broker {
         wish: Wish,
     ) -> Result<Lease, TokenError> {
         let deadline = Instant::now() + CALLER_WAIT;
-        let mut entry = self.inner.store.read(tenant).await?;
+        // Boxed, and dropped before a wait: many callers may wait at once.
+        let mut entry = Box::new(self.inner.store.read(tenant).await?);
         for _ in 0..LOOKS {
             match StoredToken::new(tenant, &entry, policy, self.inner.now()) {
                 StoredToken::Fresh(lease) => {
@@ -104,15 +105,16 @@ impl Broker {
                     let recovered = timeout_at(deadline, Box::pin(self.recover_sign_in(tenant))).await;
                     let Ok(recovered) = recovered else { return Err(self.still_in_progress(tenant).await) };
                     let recovered = matches!(recovered?, RecoveredSignIn::Finished(_));
-                    entry = self.inner.store.read(tenant).await?;
+                    *entry = self.inner.store.read(tenant).await?;
                     if !recovered {
                         // Without the sign-in, the record alone answers.
                         entry.pending = None;
                     }
                 }
                 StoredToken::Refresh => {
-                    let session = entry.session.ok_or_else(|| TokenError::NoSession(tenant.clone()))?;
-                    let seen = session.revision();
+                    let revision = entry.session.as_ref().map(Session::revision);
+                    drop(entry);
+                    let seen = revision.ok_or_else(|| TokenError::NoSession(tenant.clone()))?;
                     let joined = self.join(tenant, provider, seen, wish.clone());
                     let _waiting = self.inner.metrics.waiting();
                     let result = timeout_at(deadline, await_flight(joined, tenant)).await;
@@ -123,7 +125,7 @@ impl Broker {
                         self.note_use(tenant, &session);
                         return Ok(Lease::new(tenant, &session, now));
                     }
-                    entry = Entry { session: Some(session), ..Entry::default() };
+                    entry = Box::new(Entry { session: Some(session), ..Entry::default() });
                 }
             }
         }

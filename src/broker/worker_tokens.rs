@@ -222,9 +222,10 @@ impl WorkerTokens {
         if self.broker.environment_variable(tenant).is_some() {
             return Ok(None);
         }
-        let entry = self.broker.inner.store.read(&self.broker.source_of(tenant)).await?;
-        let session = entry.session.ok_or_else(|| TokenError::NoSession(tenant.clone()))?;
-        Ok(Some(session.lineage))
+        let records = self.broker.inner.store.list().await?;
+        let entry = records.get(&self.broker.source_of(tenant));
+        let session = entry.and_then(|entry| entry.session.as_ref());
+        Ok(Some(session.ok_or_else(|| TokenError::NoSession(tenant.clone()))?.lineage))
     }
 
     /// Whether a worker of `holder` gets the tokens of `tenant`.

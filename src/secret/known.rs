@@ -23,6 +23,9 @@ use zeroize::Zeroizing;
 /// The number of secrets that are remembered beside the pinned ones: three for each session of a
 /// full store, several times over.
 pub(super) const MAX_KNOWN: usize = 16_384;
+/// How many of them count as the newest ones. A secret that is noted again is then still one of the last
+/// to be forgotten, so it keeps its place in the order.
+const NEWEST: u64 = 256;
 /// The bytes that all of them may have.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// A shorter text is not a secret: it can be guessed, and each text would lose its letters.
@@ -129,6 +132,12 @@ impl KnownSecrets {
             }
             self.forget_unused(&oldest.0);
         }
+    }
+
+    /// Whether a secret has been noted lately.
+    pub(super) fn is_among_the_newest(&self, secret: &str) -> bool {
+        let place = self.all.get(secret.as_bytes()).and_then(|known| known.place);
+        place.is_some_and(|place| self.next - place <= NEWEST)
     }
 
     /// Remembers a secret until it is unpinned.

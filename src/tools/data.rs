@@ -96,6 +96,9 @@ pub struct Means {
     pub needs_model: bool,
     /// The reason why this way must not be taken, and the other way to take.
     pub refused: Option<String>,
+    /// Variables that the tool needs in a worker's sandbox, unless the configuration has others.
+    #[serde(default)]
+    pub sandbox_variables: BTreeMap<String, String>,
     #[serde(default)]
     variables: BTreeMap<String, Variable>,
     #[serde(default)]

@@ -416,7 +416,8 @@ async fn a_route_sets_completes_and_derives_headers_and_limits_methods_and_paths
     .await;
     let access = rig.open().await;
     let more = "X-Team: forged\r\nX-Version: 2\r\nX-Beta: two, three\r\nX-Account: forged\r\n";
-    let answer = ask(&access, "GET /inject/acme/v1/x", more).await;
+    let spelled = "x_team: forged\r\nX_Account: forged\r\nx_api_key: forged\r\n";
+    let answer = ask(&access, "GET /inject/acme/v1/x", &format!("{more}{spelled}")).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let seen = rig.last();
     assert!(seen.is_live && !seen.headers.contains_key("authorization"), "{seen:?}");
@@ -426,6 +427,7 @@ async fn a_route_sets_completes_and_derives_headers_and_limits_methods_and_paths
         (Some("agents"), Some("2"), Some("1"), Some("two,three,one"), None),
         "the token is no JWT, and the caller may not set its claim"
     );
+    assert!(!seen.headers.values().any(|value| value == "forged"), "{seen:?}");
     assert_problem(&ask(&access, "POST /inject/acme/v1/x", "").await, 405, "method_not_allowed");
     assert_problem(&ask(&access, "GET /inject/acme/v11", "").await, 403, "path_not_allowed");
     assert_problem(&ask(&access, "GET /inject/acme", "").await, 403, "path_not_allowed");

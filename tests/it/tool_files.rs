@@ -188,3 +188,22 @@ async fn a_token_that_ends_is_refused_in_a_variable_and_the_error_names_the_othe
     expect_messages(&thread, "agent.tools", 1).await;
     assert_eq!(bot.stop().await.code, 0);
 }
+
+#[tokio::test]
+async fn a_sandboxed_gemini_gets_no_pseudo_terminal_unless_the_user_asks_for_it() {
+    let on_prompt = r#"say "it is ${GEMINI_PTY_INFO:-unset}."; done_with end_turn"#;
+    let tool = "\n[agent.tools]\ngemini = \"acme\"\n\n[inject.llm]\nprovider = \"acme\"\nupstream = \"https://api.acme.example\"\n";
+    let own = "\n[agent.env]\nGEMINI_PTY_INFO = \"own\"\n";
+    let is_sandboxed = threadkey::sys::sandbox::supported().is_ok();
+    let built_in = if is_sandboxed { "it is child_process." } else { "it is unset." };
+    for (more, expected) in [("", built_in), (own, "it is own.")] {
+        let server = authserver().await;
+        let agent = format!("{}{tool}{more}", scripted_agent(on_prompt));
+        let team = Team::new(&server.config_toml("acme"), &agent).await;
+        let bot = team.run().await;
+        team.sign_in(&team.alice, "alice").await;
+        let thread = team.ask(&team.alice, "go").await;
+        expect_messages(&thread, expected, 1).await;
+        assert_eq!(bot.stop().await.code, 0);
+    }
+}

@@ -89,7 +89,12 @@ impl Identity {
 
 /// Puts TLS in front of a plain server. Returns its address.
 pub async fn with_tls(identity: Identity, server: SocketAddr) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    with_tls_at("127.0.0.1:0", identity, server).await
+}
+
+/// Puts TLS at this address in front of a plain server. Returns the address with its port.
+pub async fn with_tls_at(at: &str, identity: Identity, server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind(at).await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     let acceptor = identity.acceptor();
     tokio::spawn(async move {

@@ -147,7 +147,8 @@ impl Cases {
             self.0.configs.get(&case.config).unwrap_or_else(|| panic!("there is no {}", case.config));
         let command = case.acp.clone().unwrap_or_else(|| crate::script::script(RUN_ONE_STEP));
         let interpreter = packages.interpreter();
-        let folders = [&packages.node, &packages.python, &interpreter, &packages.gh, &packages.here];
+        let ca = vendors.ca_file.parent().expect("it is in a folder").to_owned();
+        let folders = [&packages.node, &packages.python, &interpreter, &packages.gh, &packages.here, &ca];
         let read = folders.map(|path| format!("{:?}", path.display().to_string())).join(", ");
         let mut text = format!(
             "{config}\n[agent]\ncommand = [\"/bin/sh\", \"-c\", {command:?}]\nproviders = [\"acme\"]\nroot = \"workers\"\n\
@@ -191,6 +192,8 @@ pub(crate) fn fill(text: &str, vendors: &Vendors, packages: &Packages) -> String
     ] {
         text = text.replace(&format!("@{name}@"), &vendors.url(path));
     }
+    text = text.replace("@https@", &vendors.https);
+    text = text.replace("@ca_file@", &vendors.ca_file.to_string_lossy());
     let git = vendors.url("git");
     text.replace("@git_host@", git.trim_start_matches("http://").trim_end_matches("/git"))
 }

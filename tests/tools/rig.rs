@@ -112,7 +112,7 @@ pub(crate) struct Rig {
     pub(crate) server: AuthServer,
     pub(crate) vendors: Vendors,
     life: Arc<Life>,
-    _repositories: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 impl Rig {
@@ -121,12 +121,12 @@ impl Rig {
         let server = team::authserver().await;
         let (home, offset) = (OnceLock::new(), Mutex::default());
         let life = Arc::new(Life { server: server.clone(), home, offset, first_end });
-        let repositories = tempfile::tempdir().expect("a folder");
-        make_repository(&repositories.path().join("acme/hello.git"));
-        let vendors = Vendors::start(life.clone(), repositories.path().to_owned()).await;
+        let folder = tempfile::tempdir().expect("a folder");
+        make_repository(&folder.path().join("repositories/acme/hello.git"));
+        let vendors = Vendors::start(life.clone(), folder.path()).await;
         let team = Team::new(&server.config_toml("acme"), &config(&vendors)).await;
         life.home.set((team.home.path().to_owned(), team.home.store())).expect("it is set once");
-        Self { team, server, vendors, life, _repositories: repositories }
+        Self { team, server, vendors, life, _folder: folder }
     }
 
     /// Starts the bot, and signs the user in.
@@ -199,6 +199,7 @@ impl Rig {
         check("a refresh token", &refresh_tokens);
         check("a capability", &watched.capabilities);
         check("an access token", &access_tokens);
+        // The hooks of a terminal have no secret in their environment.
         if case.exec.is_none() && watched.capabilities.is_empty() {
             found.push("no process with a capability was seen".to_owned());
         }
@@ -257,6 +258,16 @@ fn files_below(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     all
 }
 
+/// The variables with the capability of a worker, or with the secret of a route.
+const SECRETS: [&str; 6] = [
+    "THREADKEY_CAPABILITY",
+    "THREADKEY_CODEX_KEY",
+    "LO_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "OPENAI_API_KEY",
+    "GEMINI_API_KEY",
+];
+
 /// The arguments of all processes while a tool ran, and the capabilities of workers among them.
 #[derive(Default)]
 pub(crate) struct Watched {
@@ -291,9 +302,9 @@ impl Watched {
                 continue;
             }
             let environment = read("environ");
-            let capability =
-                environment.split('\0').find_map(|pair| pair.strip_prefix("THREADKEY_CAPABILITY="));
-            self.capabilities.extend(capability.map(str::to_owned));
+            let pairs = environment.split('\0').filter_map(|pair| pair.split_once('='));
+            let found = pairs.filter(|(name, _)| SECRETS.contains(name)).map(|(_, value)| value.to_owned());
+            self.capabilities.extend(found);
         }
     }
 }

@@ -10,8 +10,10 @@ use crate::{
     place::{EXPIRED_PATH, Place, TOKEN_PATH, request},
 };
 
-/// The kept connections, and the clients that wait.
-const CLIENTS: u64 = 120;
+/// The kept connections: most of the places that there are for them.
+const KEPT: u64 = 120;
+/// The clients that wait: most of the places that there are for requests.
+const WAITING: u64 = 360;
 
 /// The resident memory of a process, in KiB.
 #[derive(Clone, Copy)]
@@ -73,25 +75,27 @@ pub(crate) async fn measure(threadkey: &Path) {
     settle().await;
     let before = resident(pid);
     let mut kept = Vec::new();
-    for _ in 0..CLIENTS {
+    for _ in 0..KEPT {
         let mut stream = load::open(&target).await;
         load::exchange(&mut stream, &request(TOKEN_PATH), &mut Vec::new()).await;
         kept.push(stream);
     }
-    let each = |more: Resident, less: Resident| (more.own.saturating_sub(less.own)) as f64 / CLIENTS as f64;
+    let each = |more: Resident, less: Resident, clients: u64| {
+        more.own.saturating_sub(less.own) as f64 / clients as f64
+    };
     println!(
         "| memory of a kept connection without a request | {:.1} KiB | | | |",
-        each(resident(pid), before)
+        each(resident(pid), before, KEPT)
     );
-    drop(kept);
-    // One client starts the refresh, whose memory all of them share.
+    // One client starts the refresh, whose memory all of them share. The kept connections stay: the clients
+    // that wait would have their memory otherwise, and be measured without it.
     let mut first = load::open(&target).await;
     first.write_all(&request(EXPIRED_PATH)).await.expect("it reads");
     refreshes.recv().await.expect("a refresh");
     settle().await;
     let before = resident(pid);
     let mut waiting = Vec::new();
-    for _ in 0..CLIENTS {
+    for _ in 0..WAITING {
         let mut stream = load::open(&target).await;
         stream.write_all(&request(EXPIRED_PATH)).await.expect("it reads");
         waiting.push(stream);
@@ -99,8 +103,9 @@ pub(crate) async fn measure(threadkey: &Path) {
     settle().await;
     println!(
         "| memory of a client that waits for a refresh | {:.1} KiB | | | ≤ 16 KiB |",
-        each(resident(pid), before)
+        each(resident(pid), before, WAITING)
     );
+    drop(kept);
 }
 
 async fn settle() {

@@ -1,33 +1,36 @@
 //! The connections to an upstream: opened as all others that leave this machine, and kept for later
 //! requests.
 //!
+//! Each connection runs in a task of its own, which ends with its [`SendRequest`]. A request has it alone
+//! until its answer ends. A request or an answer that is dropped before ends the connection, so that the
+//! upstream stops.
+//!
 //! A server may close a kept connection at the moment at which a request leaves on it. The request then
-//! fails without a byte of an answer, and [`was_closed_before`] recognises that. It can be sent again on
+//! fails without a byte of an answer, which [`Failed::was_closed_before`] notes. It can be sent again on
 //! a new connection if its method allows it (RFC 9112 §9.3.1, RFC 9110 §9.2.2).
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
-use axum::http::Extensions;
-use futures_util::future::BoxFuture;
-use hyper::Uri;
-use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{Connected, Connection},
-    },
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+use axum::http::{HeaderValue, Request, Response, Uri, header};
+use hyper::{
+    body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint},
+    client::conn::http1::{self, SendRequest},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tower_service::Service;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    runtime::Handle,
+    time::Instant,
+};
 use url::Url;
 
 use super::{body::Attempt, headers::OwnHeaders, route::InjectRoute};
@@ -35,49 +38,231 @@ use crate::net::{Outward, Stream, Trust, Unreachable};
 
 /// How long an idle connection is kept. Most servers keep theirs a little longer.
 const IDLE: Duration = Duration::from_secs(50);
+/// How often the connections that are idle for too long are closed.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// How many idle connections to one upstream are kept.
 const MAX_IDLE: usize = 64;
-
-/// The client of one upstream. It follows no redirect.
-pub(super) type UpstreamClient = Client<Connector, Attempt>;
 
 /// A route, with the connections to its upstream.
 pub(super) struct Upstream {
     pub(super) route: InjectRoute,
     /// The headers that the route sets itself.
     pub(super) own: OwnHeaders,
-    pub(super) client: UpstreamClient,
-    /// Opens a new connection for each request.
-    pub(super) fresh: UpstreamClient,
+    connector: Connector,
+    idle: Arc<Idle>,
 }
+
+/// The opening of connections to one upstream.
+struct Connector {
+    outward: Outward,
+    upstream: Url,
+    trust: Trust,
+    host: HeaderValue,
+}
+
+/// The idle connections to one upstream.
+#[derive(Default)]
+struct Idle(Mutex<IdleList>);
+
+#[derive(Default)]
+struct IdleList {
+    /// The newest stands last.
+    connections: Vec<(Kept, Instant)>,
+    is_swept: bool,
+}
+
+/// A connection that is kept between its requests.
+struct Kept {
+    sender: SendRequest<Attempt>,
+    usage: Usage,
+}
+
+/// The body of an answer. After it the connection is idle again.
+pub(super) struct Answer {
+    body: Incoming,
+    connection: Option<Kept>,
+    idle: Weak<Idle>,
+}
+
+/// A request got no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream gave no answer")]
+pub(super) struct Failed {
+    #[source]
+    cause: Cause,
+    /// Whether the connection had served another request before, and was closed before any byte of this
+    /// answer.
+    pub(super) was_closed_before: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+// === impl Upstream ===
 
 impl Upstream {
     /// Takes a route, and connects to nothing yet.
     pub(super) fn new(route: &InjectRoute, outward: &Outward) -> Self {
-        let client = |max_idle| client(outward, &route.upstream, &route.trust, max_idle);
-        Self { route: route.clone(), own: OwnHeaders::of(route), client: client(MAX_IDLE), fresh: client(0) }
+        let (upstream, trust) = (route.upstream.clone(), route.trust.clone());
+        let host = &upstream[url::Position::BeforeHost..url::Position::AfterPort];
+        // A URL's host has no character that a header cannot have.
+        let host = HeaderValue::from_str(host).unwrap_or(HeaderValue::from_static(""));
+        let connector = Connector { outward: outward.clone(), upstream, trust, host };
+        Self { route: route.clone(), own: OwnHeaders::of(route), connector, idle: Arc::default() }
+    }
+
+    /// Sends a request on an idle connection, or on a new one without one.
+    pub(super) async fn send(&self, mut request: Request<Attempt>) -> Result<Response<Answer>, Failed> {
+        while let Some(mut kept) = self.idle.take() {
+            let usage = kept.usage.clone();
+            match kept.sender.try_send_request(self.addressed(request)).await {
+                Ok(answer) => return Ok(self.answer(answer, kept)),
+                Err(mut error) => match error.take_message() {
+                    // It was closed before anything left.
+                    Some(unsent) => request = unsent,
+                    None => {
+                        let was_closed_before = usage.is_between_answers();
+                        return Err(Failed { cause: error.into_error().into(), was_closed_before });
+                    }
+                },
+            }
+        }
+        self.send_anew(request).await
+    }
+
+    /// Sends a request on a new connection.
+    pub(super) async fn send_anew(&self, request: Request<Attempt>) -> Result<Response<Answer>, Failed> {
+        let failed = |cause| Failed { cause, was_closed_before: false };
+        let mut opened = self.connector.open().await.map_err(failed)?;
+        let answer = opened.sender.send_request(self.addressed(request)).await;
+        Ok(self.answer(answer.map_err(|error| failed(error.into()))?, opened))
+    }
+
+    /// Gives a request the host and the form of target that an origin server takes (RFC 9112 §3.2.1).
+    fn addressed(&self, mut request: Request<Attempt>) -> Request<Attempt> {
+        if let Some(target) = request.uri().path_and_query().cloned() {
+            *request.uri_mut() = Uri::from(target);
+        }
+        request.headers_mut().insert(header::HOST, self.connector.host.clone());
+        request
+    }
+
+    fn answer(&self, answer: Response<Incoming>, connection: Kept) -> Response<Answer> {
+        let (connection, idle) = (Some(connection), Arc::downgrade(&self.idle));
+        answer.map(|body| Answer { body, connection, idle })
     }
 }
 
-/// Returns a client without connections, which keeps this many idle ones.
-fn client(outward: &Outward, upstream: &Url, trust: &Trust, max_idle: usize) -> UpstreamClient {
-    let connector =
-        Connector { outward: outward.clone(), upstream: Arc::new(upstream.clone()), trust: trust.clone() };
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(max_idle)
-        .build(connector)
+// === impl Connector ===
+
+impl Connector {
+    async fn open(&self) -> Result<Kept, Cause> {
+        let stream = self.outward.open(&self.upstream, &self.trust).await?;
+        let usage = Usage::default();
+        let stream = UpstreamStream { stream, usage: usage.clone() };
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(async move {
+            // The request that meets the error reports it.
+            let _ = connection.await;
+        });
+        sender.ready().await?;
+        Ok(Kept { sender, usage })
+    }
 }
 
-/// Whether a request failed because its connection, which had served another one before, was closed
-/// before any byte of an answer.
-pub(super) fn was_closed_before(error: &hyper_util::client::legacy::Error) -> bool {
-    let mut extras = Extensions::new();
-    if let Some(connected) = error.connect_info() {
-        connected.get_extras(&mut extras);
+// === impl Idle ===
+
+impl Idle {
+    /// Takes the newest connection that is open.
+    fn take(&self) -> Option<Kept> {
+        let mut list = self.lock();
+        while let Some((kept, since)) = list.connections.pop() {
+            if kept.sender.is_ready() && since.elapsed() < IDLE {
+                return Some(kept);
+            }
+        }
+        None
     }
-    extras.get::<Usage>().is_some_and(Usage::is_between_answers)
+
+    fn put(self: &Arc<Self>, kept: Kept) {
+        let mut list = self.lock();
+        if list.connections.len() >= MAX_IDLE {
+            list.connections.remove(0);
+        }
+        list.connections.push((kept, Instant::now()));
+        if !list.is_swept {
+            list.is_swept = true;
+            tokio::spawn(Self::sweep(Arc::downgrade(self)));
+        }
+    }
+
+    /// Closes the connections that are idle for too long, while there are idle ones.
+    async fn sweep(idle: Weak<Self>) {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            let Some(idle) = idle.upgrade() else { return };
+            let mut list = idle.lock();
+            list.connections.retain(|(kept, since)| !kept.sender.is_closed() && since.elapsed() < IDLE);
+            if list.connections.is_empty() {
+                list.is_swept = false;
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, IdleList> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Answer ===
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let Some(mut kept) = self.connection.take() else { return };
+        if kept.sender.is_ready() {
+            if let Some(idle) = self.idle.upgrade() {
+                idle.put(kept);
+            }
+        } else if !kept.sender.is_closed()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            // Its task finds the end of the answer, or the lack of a reader, which closes it.
+            let idle = self.idle.clone();
+            runtime.spawn(async move {
+                if kept.sender.ready().await.is_ok()
+                    && let Some(idle) = idle.upgrade()
+                {
+                    idle.put(kept);
+                }
+            });
+        }
+    }
 }
 
 /// The bytes that have arrived on a connection. Clones share it.
@@ -105,42 +290,10 @@ impl Usage {
     }
 }
 
-/// Connects to one upstream, whatever the request's URI.
-#[derive(Clone)]
-pub(super) struct Connector {
-    outward: Outward,
-    upstream: Arc<Url>,
-    trust: Trust,
-}
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<UpstreamStream>;
-    type Error = Unreachable;
-    type Future = BoxFuture<'static, Result<TokioIo<UpstreamStream>, Unreachable>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unreachable>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { outward, upstream, trust } = self.clone();
-        Box::pin(async move {
-            let stream = outward.open(&upstream, &trust).await?;
-            Ok(TokioIo::new(UpstreamStream { stream, usage: Usage::default() }))
-        })
-    }
-}
-
 /// A connection to an upstream.
 pub(super) struct UpstreamStream {
     stream: Stream,
     usage: Usage,
-}
-
-impl Connection for UpstreamStream {
-    fn connected(&self) -> Connected {
-        Connected::new().extra(self.usage.clone())
-    }
 }
 
 impl AsyncRead for UpstreamStream {
@@ -183,5 +336,54 @@ impl AsyncWrite for UpstreamStream {
     ) -> Poll<io::Result<usize>> {
         self.usage.wrote();
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    /// Returns an idle connection, and its other end.
+    async fn connection() -> (Kept, DuplexStream) {
+        let (ours, theirs) = duplex(1024);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(ours)).await.expect("it is open");
+        tokio::spawn(connection);
+        sender.ready().await.expect("it is open");
+        (Kept { sender, usage: Usage::default() }, theirs)
+    }
+
+    async fn is_closed(theirs: &mut DuplexStream) -> bool {
+        theirs.read(&mut [0]).await.expect("no error") == 0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_idle_for_too_long_is_closed() {
+        let (kept, mut theirs) = connection().await;
+        let idle = Arc::new(Idle::default());
+        idle.put(kept);
+        let before = Instant::now();
+        assert!(is_closed(&mut theirs).await);
+        assert!((IDLE..=IDLE + SWEEP_EVERY).contains(&before.elapsed()));
+        assert!(idle.take().is_none() && !idle.lock().is_swept);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_idle_connection_is_used_and_the_oldest_one_goes_first() {
+        let idle = Arc::new(Idle::default());
+        let (kept, mut oldest) = connection().await;
+        idle.put(kept);
+        let mut others = Vec::new();
+        for _ in 0..MAX_IDLE {
+            let (kept, theirs) = connection().await;
+            idle.put(kept);
+            others.push(theirs);
+        }
+        assert!(is_closed(&mut oldest).await);
+        drop(others.pop());
+        tokio::task::yield_now().await;
+        assert!(idle.take().is_some(), "the one before the closed one");
+        assert_eq!(idle.lock().connections.len(), MAX_IDLE - 2);
     }
 }

@@ -5,11 +5,11 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header},
 };
 use futures_util::StreamExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use super::{
     body::{Attempt, RequestBody},
-    client::{self, Upstream},
+    client::{Answer, Upstream},
     headers, presented,
     served_worker::ServedWorker,
     target,
@@ -95,7 +95,7 @@ impl Forwarding<'_> {
         head: &Head,
         lease: &Lease,
         body: &RequestBody,
-    ) -> Result<Response<Incoming>, Problem> {
+    ) -> Result<Response<Answer>, Problem> {
         let answer = self.send(head, lease, body.first(), body).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
             return Box::pin(self.replay(worker, entitlement, head, lease, body, answer)).await;
@@ -125,16 +125,16 @@ impl Forwarding<'_> {
         lease: &Lease,
         attempt: Attempt,
         body: &RequestBody,
-    ) -> Result<Response<Incoming>, Problem> {
+    ) -> Result<Response<Answer>, Problem> {
         let route = &self.upstream.route;
-        let mut answered = self.upstream.client.request(self.request(head, lease, attempt)?).await;
+        let mut answered = self.upstream.send(self.request(head, lease, attempt)?).await;
         if let Err(error) = &answered
             && head.method.is_idempotent()
-            && client::was_closed_before(error)
+            && error.was_closed_before
             && let Some(attempt) = body.again()
         {
             tracing::debug!(route = %route.name, "an upstream had closed a kept connection");
-            answered = self.upstream.fresh.request(self.request(head, lease, attempt)?).await;
+            answered = self.upstream.send_anew(self.request(head, lease, attempt)?).await;
         }
         match answered {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -184,8 +184,8 @@ impl Forwarding<'_> {
         head: &Head,
         lease: &Lease,
         body: &RequestBody,
-        answer: Response<Incoming>,
-    ) -> Result<Response<Incoming>, Problem> {
+        answer: Response<Answer>,
+    ) -> Result<Response<Answer>, Problem> {
         let Some(attempt) = body.again() else {
             let (tokens, serves) = (worker.tokens.clone(), worker.serves.clone());
             let (provider, token) = (self.upstream.route.provider.clone(), lease.access_token.clone());
@@ -238,7 +238,7 @@ struct Head {
 
 /// Reports the challenges of an upstream that demands more scopes (RFC 6750 §3.1), in a task of its
 /// own. The answer itself goes on to the caller.
-fn report_scope(worker: &ServedWorker, entitlement: &Entitlement<'_>, answer: &Response<Incoming>) {
+fn report_scope(worker: &ServedWorker, entitlement: &Entitlement<'_>, answer: &Response<Answer>) {
     let challenges = answer.headers().get_all(header::WWW_AUTHENTICATE).iter();
     let challenges: Vec<String> =
         challenges.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();

@@ -19,10 +19,11 @@ use std::{
     time::Duration,
 };
 
-use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::client::Answer;
 use crate::{
     agent::Served,
     broker::{GrantInUse, TokenError, WorkerTokenError, WorkerTokens},
@@ -49,7 +50,7 @@ pub(super) struct RightInUse {
 
 /// An answer that ends early with the right to its token.
 pub(super) struct RightfulBody {
-    body: Incoming,
+    body: Answer,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Keeps the grant among those that are checked.
     _right: RightInUse,
@@ -152,7 +153,7 @@ impl RightInUse {
     }
 
     /// Returns an answer that ends with the right.
-    pub(super) fn bound(self, body: Incoming) -> RightfulBody {
+    pub(super) fn bound(self, body: Answer) -> RightfulBody {
         let ended = Box::pin(CancellationToken::clone(&self.ended).cancelled_owned());
         RightfulBody { body, ended, _right: self }
     }

@@ -80,7 +80,14 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    remove(headers, |name| HOP_BY_HOP.contains(name) || named.contains(name));
+}
+
+/// Removes the headers that are unwanted. A message has fewer headers than there are unwanted names, so
+/// these are not looked up one by one.
+fn remove(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
+    let unwanted: Vec<HeaderName> = headers.keys().filter(|name| is_unwanted(name)).cloned().collect();
+    for name in unwanted {
         headers.remove(name);
     }
 }
@@ -94,17 +101,13 @@ pub(super) fn prepare_trailers(trailers: &mut HeaderMap, own: &OwnHeaders) {
 /// Removes the headers that no caller sets: its credentials and cookies, those of the connection and of
 /// the frame, those that give a request another method, path or origin, and those of the route.
 fn remove_reserved(headers: &mut HeaderMap, own: &OwnHeaders) {
-    let is_reserved = |name: &&HeaderName| {
+    remove(headers, |name| {
         let name = with_dashes(name);
         CREDENTIALS.iter().chain(&HOP_BY_HOP).chain(&MESSAGE).any(|one| one.as_str() == name)
             || OVERRIDES.contains(&&*name)
             || name.starts_with("x-forwarded")
             || own.0.iter().any(|one| *one == name)
-    };
-    let named: Vec<HeaderName> = headers.keys().filter(is_reserved).cloned().collect();
-    for name in named {
-        headers.remove(name);
-    }
+    });
 }
 
 /// Prepares a request's headers: those that no caller sets are removed, and those of the route are set.

@@ -44,6 +44,7 @@ use super::{
 use crate::{
     agent::Served,
     api::{
+        browsers::names_loopback,
         problem::Problem,
         shares::{Place, Pool},
         stream::ProblemStream,
@@ -238,7 +239,8 @@ fn check_host(entrance: &Entrance, request: &Request<Body>) -> Result<(), Proble
     if headers.contains_key(header::ORIGIN) {
         return Err(Problem::not_this_host());
     }
-    if matches!(entrance, Entrance::Socket { .. }) {
+    // The usual names need no parser.
+    if matches!(entrance, Entrance::Socket { .. }) || names_loopback(headers) {
         return Ok(());
     }
     let mut hosts = headers.get_all(header::HOST).iter();

@@ -35,6 +35,19 @@ fn a_known_secret_is_removed_from_any_surroundings() {
 }
 
 #[test]
+fn a_secret_that_is_noted_now_and_then_is_not_forgotten() {
+    let scrubber = knowing(&[OPAQUE]);
+    for number in 0..2 * MAX_KNOWN {
+        scrubber.note(&format!("another secret, number {number}"));
+        if number % 200 == 0 {
+            scrubber.note(OPAQUE);
+        }
+    }
+    assert_eq!(scrubber.clean(OPAQUE), REPLACEMENT);
+    assert_ne!(scrubber.clean("another secret, number 7"), REPLACEMENT);
+}
+
+#[test]
 fn a_known_secret_is_removed_in_the_forms_of_urls_json_markdown_and_base64() {
     for token in [JWT, OPAQUE, ODD] {
         let scrubber = knowing(&[token]);

@@ -7,7 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use threadkey::{
-    broker::{OwnerRights, Revocation, RightsError, Standing},
+    broker::{OwnerRights, Revocation, RightsError, Standing, WorkerTokenError},
     ids::Tenant,
 };
 use tokio::sync::Notify;
@@ -162,6 +162,27 @@ async fn a_token_of_a_login_that_is_replaced_before_it_leaves_is_not_sent() {
     assert_problem(&answer, 404, "no_session");
     assert!(rig.upstream.seen().is_empty(), "{:?}", rig.upstream.seen());
     assert!(ask(&access, "GET /inject/acme/v1", "").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn an_owner_who_loses_the_right_during_a_refresh_gets_no_token() {
+    let rig = Rig::start().await;
+    let rights = Arc::new(Revocable::default());
+    let tokens = WorkerTokens::new(rig.api.broker.clone(), rights.clone());
+    let id = ConversationId(Snowflake(1));
+    let conversation = Conversation { id, owner: ALICE, shared_guild: None, agent: None };
+    let acme = "acme".parse().expect("a name");
+    let holder = Holder { conversation, providers: vec![alices().provider] };
+    rig.api.clock.advance(86_400);
+    rig.api.server.hold();
+    let asked = async { tokens.entitlement(&holder, &acme).await?.token(Duration::from_secs(60)).await };
+    let lose = async {
+        timeout(WAIT, rig.api.server.wait_for_held(1)).await.expect("the refresh begins");
+        rights.0.store(true, Ordering::SeqCst);
+        rig.api.server.release();
+    };
+    let (answer, ()) = tokio::join!(asked, lose);
+    assert!(matches!(answer, Err(WorkerTokenError::NotEntitled)), "{answer:?}");
 }
 
 #[tokio::test]

@@ -110,6 +110,21 @@ async fn a_command_gets_its_tools_folder_and_its_exit_code_passes() {
 }
 
 #[tokio::test]
+async fn codex_sends_the_workspace_that_its_token_names() {
+    let terminal = Terminal::start("").await;
+    // {"https://api.openai.com/auth":{"chatgpt_account_id":"acc-1"}}
+    let token =
+        "e30.eyJodHRwczovL2FwaS5vcGVuYWkuY29tL2F1dGgiOnsiY2hhdGdwdF9hY2NvdW50X2lkIjoiYWNjLTEifX0.c2ln";
+    let store = std::fs::read_to_string(terminal.home.store()).unwrap();
+    std::fs::write(terminal.home.store(), store.replace(&terminal.token(&[]).await, token)).unwrap();
+    let script = "cat $CODEX_HOME/config.toml; env";
+    let api = ["--tool", "codex", "--base-url", "https://api.acme.example/v1"];
+    let ended = terminal.exec(&[&["acme"][..], &api, &["--", "sh", "-c", script]].concat()).await;
+    assert!(ended.stdout.contains("\"ChatGPT-Account-Id\" = \"acc-1\""), "{ended:?}");
+    assert!(ended.stdout.contains("shell_snapshot = false") && !ended.stdout.contains(token), "{ended:?}");
+}
+
+#[tokio::test]
 async fn the_users_settings_of_gh_hold_and_their_login_does_not() {
     let terminal = Terminal::start("").await;
     let own = terminal.home.path().join("home/.config/gh");
@@ -276,8 +291,14 @@ async fn a_killed_exec_takes_its_command_along_and_the_next_one_removes_its_fold
     let folder = PathBuf::from(running.line().await);
     signal_process(running.pid(), libc::SIGKILL);
     running.end().await;
-    while is_running(command) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let gone = async {
+        while is_running(command) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(WAIT, gone).await.is_err() {
+        signal_process(command, libc::SIGKILL);
+        panic!("the command lives on");
     }
     assert!(folder.exists(), "nothing could remove it");
     let next = terminal.exec(&[&["acme"][..], &base, &["--", "true"]].concat()).await;

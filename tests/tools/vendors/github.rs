@@ -16,7 +16,8 @@ pub(super) async fn answer(State(shared): State<Arc<Shared>>, request: Request) 
     if !shared.is_authorized(&parts.headers) {
         return error(StatusCode::UNAUTHORIZED, "Bad credentials");
     }
-    let path = parts.uri.path().strip_prefix("/github").unwrap_or_default();
+    let path = parts.uri.path();
+    let path = ["/github", "/api/v3"].iter().find_map(|base| path.strip_prefix(base)).unwrap_or_default();
     let mut response = match (&parts.method, path) {
         (&Method::GET, "/user") => {
             axum::Json(json!({"login": "alice", "id": 1, "type": "User"})).into_response()

@@ -8,9 +8,12 @@ mod gemini;
 mod github;
 mod openai;
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use axum::{
@@ -23,7 +26,10 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::support::git_server::{self, Repositories};
+use crate::support::{
+    git_server::{self, Repositories},
+    network::{Authority, with_tls_at},
+};
 
 /// The prompt with this word makes the model ask for a shell call, and with that its token dies.
 pub(crate) const ASKS_FOR_A_SHELL_CALL: &str = "SHELLCALL";
@@ -59,6 +65,10 @@ pub(crate) trait Tokens: Send + Sync {
 /// A running server.
 pub(crate) struct Vendors {
     base: String,
+    /// The same by TLS, on a well-known port.
+    pub(crate) https: String,
+    /// The certificate of its authority.
+    pub(crate) ca_file: PathBuf,
     shared: Arc<Shared>,
     serving: tokio::task::JoinHandle<()>,
 }
@@ -76,10 +86,20 @@ impl Drop for Vendors {
 }
 
 impl Vendors {
-    /// Starts it. `repositories` is the folder of the git server.
-    pub(crate) async fn start(tokens: Arc<dyn Tokens>, repositories: std::path::PathBuf) -> Self {
+    /// Starts it. The folder gets the certificate, and has the repositories of the git server.
+    pub(crate) async fn start(tokens: Arc<dyn Tokens>, folder: &Path) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
-        let base = format!("http://{}", listener.local_addr().expect("a bound socket has one"));
+        let address = listener.local_addr().expect("a bound socket has one");
+        let base = format!("http://{address}");
+        // Each server has the port of another loopback address.
+        static HOSTS: AtomicUsize = AtomicUsize::new(2);
+        let host = format!("127.0.0.{}", HOSTS.fetch_add(1, Ordering::Relaxed));
+        let authority = Authority::new();
+        with_tls_at(&format!("{host}:443"), authority.issue(&[&host]), address).await;
+        let ca_file = folder.join("ca/ca.pem");
+        std::fs::create_dir_all(folder.join("ca")).expect("a folder");
+        std::fs::write(&ca_file, authority.pem()).expect("the certificate can be written");
+        let repositories = folder.join("repositories");
         let live = tokens.clone();
         let git = Arc::new(Repositories::new(repositories, move |token| live.is_live(token)));
         let shared = Arc::new(Shared { tokens, seen: Mutex::default(), answers: AtomicUsize::default() });
@@ -90,6 +110,8 @@ impl Vendors {
             .route("/anthropic/v1/messages/count_tokens", post(anthropic::count_tokens))
             .route("/gemini/v1beta/models/{call}", post(gemini::call))
             .route("/github/{*path}", any(github::answer))
+            // The address of GitHub Enterprise.
+            .route("/api/v3/{*path}", any(github::answer))
             .with_state(shared.clone())
             .nest_service("/git", Router::new().fallback(git_server::backend).with_state(git))
             .layer(axum::middleware::from_fn_with_state(shared.clone(), record))
@@ -97,7 +119,7 @@ impl Vendors {
         let serving = tokio::spawn(async move {
             axum::serve(listener, router).await.expect("it serves until it is stopped");
         });
-        Self { base, shared, serving }
+        Self { base, https: format!("https://{host}"), ca_file, shared, serving }
     }
 
     /// The address of a vendor.
