@@ -30,6 +30,7 @@ mod event;
 mod exchange;
 mod exchanges;
 mod fetches;
+mod finish_error;
 mod issuer_keys;
 mod known_keys;
 mod lease;
@@ -54,8 +55,9 @@ mod worker_tokens;
 
 pub use change_error::{CancelError, ChoiceError, LogoutError};
 pub use discover::Unusable;
-pub use error::{FinishError, TokenError, is_from_a_wrong_endpoint};
+pub use error::{TokenError, is_from_a_wrong_endpoint};
 pub use event::Event;
+pub use finish_error::FinishError;
 pub use lease::{Lease, LeaseSource, TokenJson};
 pub use metrics::{BrokerMetrics, Durations, durations};
 pub use owner_questions::{LONGEST_OWNER_WAIT, OwnerQuestions, OwnerRefusal};

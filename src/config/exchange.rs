@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{ConfigError, file::ProviderSection, provider, secret::SecretReader, source::Source};
 use crate::{
-    ids::ProviderId,
+    ids::{ProviderId, closest},
     oauth::{Exchange, ExchangeSettings, ProviderError},
 };
 
@@ -75,7 +75,11 @@ pub(super) fn check_sources(
             "providers.{id}.exchange_from: {from} has no sign-in of its own: name the provider at which users sign in"
         )
     } else {
-        format!("providers.{id}.exchange_from: there is no provider {from}: add a section [providers.{from}]")
+        let next = match closest(from.as_str(), with_sign_in.iter().map(ProviderId::as_str)) {
+            Some(similar) => format!("did you mean {similar:?}?"),
+            None => format!("add a section [providers.{from}]"),
+        };
+        format!("providers.{id}.exchange_from: there is no provider {from}; {next}")
     };
     Err(source.error_at(&["providers", id.as_str(), "exchange_from"], problem))
 }
