@@ -1,13 +1,8 @@
 //! The OpenAPI document of the token API, and its reference in Markdown. Both come from the
 //! attributes of the handlers, so the code and its documents have the same routes.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::collections::BTreeMap;
 
-use axum::{
-    body::Bytes,
-    http::header,
-    response::{IntoResponse as _, Response as HttpResponse},
-};
 use serde::Serialize;
 use utoipa::{
     IntoResponses, PartialSchema, ToSchema,
@@ -18,10 +13,7 @@ use utoipa::{
     },
 };
 
-use super::{
-    problem::{CODES, ProblemJson},
-    routes::document,
-};
+use super::problem::{CODES, ProblemJson};
 
 /// The scopes of the next sign-in.
 #[derive(Serialize, ToSchema)]
@@ -63,18 +55,6 @@ pub(super) fn base() -> OpenApi {
         .license(Some(utoipa::openapi::LicenseBuilder::new().name("MIT OR Apache-2.0").build()))
         .build();
     OpenApiBuilder::new().info(info).components(Some(components.build())).build()
-}
-
-/// Describes the token API: this document.
-#[utoipa::path(
-    get, path = "/openapi.json", tag = "health",
-    responses((status = 200, description = "An OpenAPI 3.1 document.", body = Object), Anyone)
-)]
-pub(super) async fn openapi() -> HttpResponse {
-    // Few processes are ever asked for it.
-    static DOCUMENT: LazyLock<Bytes> =
-        LazyLock::new(|| serde_json::to_vec(&document()).unwrap_or_default().into());
-    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.clone()).into_response()
 }
 
 // === the errors ===

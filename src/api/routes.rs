@@ -3,11 +3,11 @@
 //! Each route is declared by the attribute above its handler, from which the OpenAPI document has it
 //! too (`openapi`).
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::{
     Extension, Router,
-    body::Body,
+    body::{Body, Bytes},
     extract::{Path, RawQuery, State},
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
@@ -18,7 +18,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     callers::Caller,
     health,
-    openapi::{self, ReportProblems, ScopeProblems, TokenProblems},
+    openapi::{Anyone, NextSignIn, ReportProblems, ScopeProblems, TokenProblems, base},
     operators::{Operator, Right},
     owner_wait::WorkerRequest,
     problem::Problem,
@@ -38,7 +38,7 @@ pub(super) const TOKEN_ROUTE: &str = "/v1/token/{provider}";
 
 /// The documented routes.
 fn documented() -> OpenApiRouter<Arc<Api>> {
-    OpenApiRouter::with_openapi(openapi::base())
+    OpenApiRouter::with_openapi(base())
         .routes(routes!(token))
         .routes(routes!(rejected))
         .routes(routes!(insufficient_scope))
@@ -47,7 +47,7 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(health::healthy))
         .routes(routes!(health::ready))
         .routes(routes!(scrape::scrape))
-        .routes(routes!(openapi::openapi))
+        .routes(routes!(openapi))
 }
 
 /// Returns the OpenAPI document, made anew.
@@ -61,6 +61,18 @@ pub(super) fn router(api: Arc<Api>) -> Router {
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .with_state(api)
+}
+
+/// Describes the token API: this document.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "health",
+    responses((status = 200, description = "An OpenAPI 3.1 document.", body = Object), Anyone)
+)]
+async fn openapi() -> Response {
+    // Few processes are ever asked for it.
+    static DOCUMENT: LazyLock<Bytes> =
+        LazyLock::new(|| serde_json::to_vec(&document()).unwrap_or_default().into());
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.clone()).into_response()
 }
 
 /// Hands out an access token that lives for at least `min_ttl`, after a refresh where one is needed, and
@@ -137,7 +149,7 @@ async fn rejected(
         ("principal" = Option<String>, Query, description = "As for `GET /v1/token/{provider}`.", example = "user:80351110224678912", pattern = "^(local|(user|guild):[0-9]{1,19})$"),
     ),
     request_body = super::request::InsufficientScope,
-    responses((status = 200, description = "The scopes of the next sign-in.", body = openapi::NextSignIn), ScopeProblems)
+    responses((status = 200, description = "The scopes of the next sign-in.", body = NextSignIn), ScopeProblems)
 )]
 async fn insufficient_scope(
     State(api): State<Arc<Api>>,
@@ -161,7 +173,7 @@ async fn insufficient_scope(
                 api.broker.insufficient_scope(&tenant, &challenges(body).await?).await?
             }
         };
-        Ok(axum::Json(openapi::NextSignIn { sign_in: scopes.is_some(), scopes: scopes.unwrap_or_default() })
+        Ok(axum::Json(NextSignIn { sign_in: scopes.is_some(), scopes: scopes.unwrap_or_default() })
             .into_response())
     };
     share.run_request(caller.holding(), Box::pin(answer)).await
