@@ -77,6 +77,7 @@ pub(crate) async fn serve(arguments: &[String]) {
         let worker = InjectWorker {
             serves: Served::Worker(holder),
             voided: capabilities.voided(&capability),
+            capability: Some(capability),
             sockets: BTreeMap::new(),
             open: [].into(),
             process: Arc::default(),
