@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     ids::{Principal, ProviderId, Tenant},
     net::Unreachable,
-    oauth::DiscoveryError,
+    oauth::{DiscoveryError, no_provider},
     session::{Ended, RetryKind},
     store::StoreError,
     sys::{clock::UnixTime, lock_holder::LockHolder, secret_source::NoSecret},
@@ -155,7 +155,7 @@ pub(super) fn wait_until(then: UnixTime, now: UnixTime) -> Duration {
 }
 
 pub(super) fn unknown_provider(provider: &ProviderId) -> String {
-    format!("there is no provider {provider} in the configuration; `threadkey providers` lists them")
+    format!("{}; `threadkey providers` lists them", no_provider(provider.as_str()))
 }
 
 /// The text about a provider whose tokens come by exchange.

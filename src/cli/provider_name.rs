@@ -1,7 +1,10 @@
 //! The provider that a command is about.
 
 use super::{Exit, Failure};
-use crate::{ids::ProviderId, oauth::Providers};
+use crate::{
+    ids::ProviderId,
+    oauth::{Providers, no_provider_among},
+};
 
 /// Returns the provider of the arguments, which must be configured, or the only configured one.
 ///
@@ -35,12 +38,7 @@ pub(super) fn named_or_only(
 
 /// Returns the text about an unknown provider, with a suggestion.
 pub(super) fn unknown(providers: &Providers, id: &ProviderId) -> String {
-    let hint = match (providers.similar(id), list(providers)) {
-        (Some(similar), _) => format!("did you mean {similar}?"),
-        (None, Some(list)) => format!("configured are {list}"),
-        (None, None) => "no provider is configured".to_owned(),
-    };
-    format!("there is no provider {id} in the configuration; {hint}")
+    no_provider_among(id.as_str(), providers.ids().map(ProviderId::as_str))
 }
 
 fn list(providers: &Providers) -> Option<String> {

@@ -23,7 +23,7 @@ use crate::{
     },
     api::ApiSettings,
     ids::{AgentName, ProviderId, closest},
-    oauth::Providers,
+    oauth::{Providers, no_provider_among},
 };
 
 const MAX_WORKERS: usize = 128;
@@ -376,11 +376,7 @@ fn allowed_providers(
     let check = |name: String| match name.parse::<ProviderId>() {
         Ok(id) if providers.contains(&id) => Ok(id),
         _ => {
-            let hint = match closest(&name, known()) {
-                Some(similar) => format!("did you mean {similar:?}?"),
-                None => format!("configured providers: {}", known().collect::<Vec<_>>().join(", ")),
-            };
-            let problem = format!("{}.providers: there is no provider {name:?}; {hint}", table.join("."));
+            let problem = format!("{}.providers: {}", table.join("."), no_provider_among(&name, known()));
             Err(source.error_at(&[table, &["providers"]].concat(), problem))
         }
     };

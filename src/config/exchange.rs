@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{ConfigError, file::ProviderSection, provider, secret::SecretReader, source::Source};
 use crate::{
-    ids::{ProviderId, closest},
-    oauth::{Exchange, ExchangeSettings, ProviderError},
+    ids::ProviderId,
+    oauth::{Exchange, ExchangeSettings, ProviderError, no_provider_among},
 };
 
 /// Builds the exchange of a section.
@@ -75,11 +75,8 @@ pub(super) fn check_sources(
             "providers.{id}.exchange_from: {from} has no sign-in of its own: name the provider at which users sign in"
         )
     } else {
-        let next = match closest(from.as_str(), with_sign_in.iter().map(ProviderId::as_str)) {
-            Some(similar) => format!("did you mean {similar:?}?"),
-            None => format!("add a section [providers.{from}]"),
-        };
-        format!("providers.{id}.exchange_from: there is no provider {from}; {next}")
+        let known = with_sign_in.iter().map(ProviderId::as_str);
+        format!("providers.{id}.exchange_from: {}", no_provider_among(from.as_str(), known))
     };
     Err(source.error_at(&["providers", id.as_str(), "exchange_from"], problem))
 }

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     api::{Credential, InjectRoute, RouteHeaders},
-    ids::{ProviderId, RouteName, closest},
+    ids::{ProviderId, RouteName},
     net::is_loopback,
-    oauth::Providers,
+    oauth::{Providers, no_provider_among},
 };
 
 /// The parts of a provider's section that its routes need.
@@ -144,13 +144,7 @@ fn provider(name: &str, given: Option<&str>, providers: &Providers) -> Result<Pr
         let known = known().collect::<Vec<_>>().join(", ");
         return Err(format!("it is required: the provider whose tokens are put in, one of: {known}"));
     };
-    Err(match closest(given, known()) {
-        Some(similar) => format!("there is no provider {given:?}; did you mean {similar:?}?"),
-        None => {
-            let known = known().collect::<Vec<_>>().join(", ");
-            format!("there is no provider {given:?}; configured providers: {known}")
-        }
-    })
+    Err(no_provider_among(given, known()))
 }
 
 /// Checks an upstream. A slash at its end does not count.

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     agent::McpServer,
     api::InjectRoute,
-    ids::{ProviderId, RouteName, closest},
-    oauth::Providers,
+    ids::{ProviderId, RouteName},
+    oauth::{Providers, no_provider, no_provider_among},
 };
 
 /// Checks the names in all agents' tables, and returns their servers. A route is added for each server
@@ -68,14 +68,11 @@ fn provider<'a>(
             )),
         };
     }
-    let with_server = || parts.iter().filter(|(_, part)| part.mcp.is_some()).map(|(id, _)| id.as_str());
-    let all = with_server().collect::<Vec<_>>().join(", ");
-    Err(match closest(name, with_server()) {
-        Some(similar) => format!("there is no provider {name:?}; did you mean {similar:?}?"),
-        None if all.is_empty() => {
-            format!("there is no provider {name:?}: add [providers.NAME] with mcp = \"https://…\"")
-        }
-        None => format!("there is no provider {name:?}; providers with an MCP server: {all}"),
+    let with_server = parts.iter().filter(|(_, part)| part.mcp.is_some()).map(|(id, _)| id.as_str());
+    let mut with_server = with_server.peekable();
+    Err(match with_server.peek() {
+        Some(_) => no_provider_among(name, with_server),
+        None => format!("{}: add [providers.NAME] with mcp = \"https://…\"", no_provider(name)),
     })
 }
 

@@ -18,8 +18,7 @@ use crate::{
         CertificateFiles, KeyScope, KeySource, ListenSettings, ListenTransport, OperatorKeySettings,
         ProviderPattern, Right,
     },
-    ids::closest,
-    oauth::Providers,
+    oauth::{Providers, no_provider_among},
     sys::secret_source::SecretSource,
 };
 
@@ -95,10 +94,8 @@ fn scope(
         if let ProviderPattern::One(id) = &pattern
             && !providers.contains(id)
         {
-            let similar = closest(id.as_str(), providers.ids().map(crate::ids::ProviderId::as_str));
-            let similar = similar.map(|one| format!("; did you mean `{one}`?")).unwrap_or_default();
-            let problem = format!("there is no provider {id} in the configuration{similar}");
-            return Err(error("providers", problem));
+            let known = providers.ids().map(crate::ids::ProviderId::as_str);
+            return Err(error("providers", no_provider_among(id.as_str(), known)));
         }
         covered.push(pattern);
     }

@@ -345,7 +345,7 @@ fn an_agent_may_use_only_configured_providers() {
         |providers: &str| format!("{ACME}\n[agent]\ncommand = ['codex-acp']\nproviders = {providers}\n");
     assert_eq!(
         error(&agent("['acmee']"), &[]),
-        "/etc/threadkey.toml, line 11, column 1: agent.providers: there is no provider \"acmee\"; did you mean \"acme\"?"
+        "/etc/threadkey.toml, line 11, column 1: agent.providers: there is no provider acmee in the configuration; did you mean acme?"
     );
     assert!(
         error(&format!("{ACME}\n[agent]\ncommand = ['x']\n"), &[]).contains("agent.providers is required")

@@ -74,7 +74,7 @@ pub use paste::{AuthorizationResponse, PasteError, Pasted};
 pub use preset::{PlaceholderError, Preset, PresetInfo, preset, preset_names, presets};
 pub use probe::{PROBE_TIMEOUT, ProbeRequest, Probed};
 pub use provider::Provider;
-pub use providers::{Providers, Publisher, Undiscovered};
+pub use providers::{Providers, Publisher, Undiscovered, no_provider, no_provider_among};
 pub use published::metadata_urls;
 pub use request::{OpeningRequest, RevocationRequest, TokenRequest, UserinfoRequest};
 pub use request_form::{BodyForm, DeviceForm, RequestForm};

@@ -260,6 +260,26 @@ impl Providers {
     }
 }
 
+/// Reports a text that names no provider. A text that cannot be a name is quoted.
+pub fn no_provider(text: &str) -> String {
+    let known = "in the configuration";
+    match text.parse::<ProviderId>() {
+        Ok(id) => format!("there is no provider {id} {known}"),
+        Err(_) => format!("there is no provider {text:?} {known}"),
+    }
+}
+
+/// Reports a text that names none of these providers, with the next step.
+pub fn no_provider_among<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.collect();
+    let next = match closest(text, known.iter().copied()) {
+        Some(similar) => format!("did you mean {similar}?"),
+        None if known.is_empty() => "no such provider is configured".to_owned(),
+        None => format!("configured are {}", known.join(", ")),
+    };
+    format!("{}; {next}", no_provider(text))
+}
+
 impl Slot {
     fn set(&self, provider: Provider) {
         *self.usable.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(provider));

@@ -277,7 +277,7 @@ fn an_exchange_has_no_endpoint_of_its_own_and_needs_a_provider_with_a_sign_in() 
             "exchange_from = \"acme\"\ntoken_endpoint = \"https://evil.example/t\"\n",
             "token endpoint of acme alone",
         ),
-        ("exchange_from = \"acne\"\n", "there is no provider acne; did you mean \"acme\"?"),
+        ("exchange_from = \"acne\"\n", "there is no provider acne in the configuration; did you mean acme?"),
         ("exchange_from = \"docs\"\n", "no sign-in of its own"),
         ("exchange_from = \"acme\"\nclient_auth = \"post\"\n", "client_id"),
         ("exchange_from = \"acme\"\ntoken_params = { subject_token = \"x\" }\n", "threadkey sets"),

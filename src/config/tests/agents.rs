@@ -40,7 +40,7 @@ fn a_wrong_table_of_agents_is_refused_with_its_place() {
         ("[agents.a]\ncommand = ['x']\n", "agents.a.providers is required"),
         (
             "[agents.a]\ncommand = ['x']\nproviders = ['acne']\n",
-            "line 11, column 1: agents.a.providers: there is no provider \"acne\"; did you mean \"acme\"?",
+            "line 11, column 1: agents.a.providers: there is no provider acne in the configuration; did you mean acme?",
         ),
         (
             "[agents.a]\ncommand = ['x']\nproviders = []\nenv = { B = '{tokn:acme}' }\n",

@@ -47,7 +47,7 @@ fn a_wrong_route_is_refused_with_the_next_step() {
         ("upstream = 'https://u:p@api.example.com'", "no user name"),
         ("upstream = 'https://api.example.com//a'", "no empty part"),
         ("upstream = 'api.example.com'", "not a plain URL"),
-        (&format!("{UP}provider = 'acm'"), "did you mean \"acme\"?"),
+        (&format!("{UP}provider = 'acm'"), "did you mean acme?"),
         (&format!("{UP}auth = 'digest'"), "inject.acme.auth: it must be \"bearer\""),
         (&format!("{UP}auth = 'header:host'"), "inject.acme.auth"),
         (&format!("{UP}headers = {{ Authorization = 'x' }}"), "threadkey sets Authorization itself"),
@@ -148,7 +148,7 @@ fn a_wrong_mcp_server_of_an_agent_is_refused_with_the_next_step() {
     for (text, part) in [
         (
             "[agent]\ncommand = ['x']\nmcp = ['linaer']",
-            "agent.mcp: there is no provider \"linaer\"; did you mean \"linear\"?",
+            "agent.mcp: there is no provider linaer in the configuration; did you mean linear?",
         ),
         (
             "[agent]\ncommand = ['x']\nmcp = ['acme']",
@@ -156,7 +156,7 @@ fn a_wrong_mcp_server_of_an_agent_is_refused_with_the_next_step() {
         ),
         (
             "[agents.a]\ncommand = ['x']\nmcp = ['zzz']",
-            "agents.a.mcp: there is no provider \"zzz\"; providers with an MCP server: linear",
+            "agents.a.mcp: there is no provider zzz in the configuration; configured are linear",
         ),
         (
             "[agent]\ncommand = ['x']\nmcp = ['linear']\nmcp_transport = 'sse'",

@@ -56,7 +56,7 @@ fn a_key_that_cannot_be_meant_is_refused_with_its_line() {
         (
             "key_env = 'CI_KEY'\nproviders = ['acne']",
             8,
-            "there is no provider acne in the configuration; did you mean `acme`?",
+            "there is no provider acne in the configuration; did you mean acme?",
         ),
         ("key_env = 'CI_KEY'\nrights = ['token']", 8, "did you mean `tokens`?"),
         ("key_env = 'CI_KEY'\nkey_file = 'x'", 8, "has both key_env and key_file"),
