@@ -206,6 +206,12 @@ pub(super) fn prepare_answer(headers: &mut HeaderMap, route: &InjectRoute, base:
 /// has refused these where the answer has a body (RFC 9112 §6.3).
 fn unite_lengths(headers: &mut HeaderMap) {
     let Entry::Occupied(mut lengths) = headers.entry(header::CONTENT_LENGTH) else { return };
+    let mut values = lengths.iter();
+    if let (Some(one), None) = (values.next(), values.next())
+        && one.as_bytes().iter().all(u8::is_ascii_digit)
+    {
+        return;
+    }
     let all: Vec<String> = lengths
         .iter()
         .flat_map(|value| value.to_str().unwrap_or_default().split(','))

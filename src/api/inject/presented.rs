@@ -101,6 +101,9 @@ impl Secrets {
         if holds_one(text) {
             return true;
         }
+        if !text.contains(&b'%') {
+            return false;
+        }
         let mut decoded = text.to_vec();
         for _ in 0..MAX_DECODINGS {
             if !decoded.contains(&b'%') {
