@@ -396,6 +396,9 @@ async fn a_target_that_no_route_can_read_is_a_problem() {
     for (method, path) in [
         ("GET", "/v1/token/%ff"),
         ("HEAD", "/v1/token/%ff"),
+        ("HEAD", "/v1/token/acme"),
+        ("HEAD", "/v1/token/acme/rejected"),
+        ("HEAD", "/"),
         ("POST", "/v1/token/%c3%28/rejected"),
         ("POST", "/v1/token/%ff/insufficient_scope"),
         ("DELETE", "/v1/sessions/acme/%ff"),
@@ -417,6 +420,7 @@ async fn a_target_that_no_route_can_read_is_a_problem() {
                 "{method} {path}: {answer:?}"
             );
             assert!(answer.head.contains("cache-control: no-store"), "{method} {path}: {answer:?}");
+            assert!(method != "HEAD" || answer.body == "", "{path}: {answer:?}");
         }
     }
 }

@@ -433,7 +433,7 @@ mod tests {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 64 * ROOM);
         let mut answer = answered(kept, &mut theirs, Body::empty(), &head).await;
         let (part, mut sent, mut read) = ([b'x'; 4096], 0, 0);
-        // The buffers grow with what is read.
+        // The buffers grow with each read that fills them.
         while read < 8 * ROOM {
             while sent < read + ROOM {
                 theirs.write_all(&part).await.expect("it reads");
