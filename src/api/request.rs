@@ -1,6 +1,6 @@
 //! The parts of a request: credentials, parameters and body.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use axum::{
     body::{Body, Bytes},
@@ -38,12 +38,12 @@ pub(super) struct InsufficientScope {
 
 /// The parameters of a request. An unknown one is an error, because ignoring it could hide a mistake.
 #[derive(Debug)]
-pub(super) struct Parameters(BTreeMap<String, String>);
+pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
     /// Parses the query of a request that takes parameters with the given names.
     pub(super) fn of(query: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
-        let mut found = BTreeMap::new();
+        let mut found: Vec<(String, String)> = Vec::new();
         for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             if !known.contains(&name.as_ref()) {
                 return Err(Problem::invalid_request(match known {
@@ -53,16 +53,18 @@ impl Parameters {
                     }
                 }));
             }
-            if found.insert(name.clone().into_owned(), value.into_owned()).is_some() {
+            if found.iter().any(|(other, _)| *other == name) {
                 return Err(Problem::invalid_request(format!("{name} occurs twice: send it once")));
             }
+            found.push((name.into_owned(), value.into_owned()));
         }
         Ok(Self(found))
     }
 
     /// Takes the value of a parameter.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
-        self.0.remove(name)
+        let at = self.0.iter().position(|(other, _)| other == name)?;
+        Some(self.0.swap_remove(at).1)
     }
 }
 

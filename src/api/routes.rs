@@ -213,11 +213,15 @@ impl Api {
             Caller::Operator(operator) => operator,
         };
         let answer = async {
-            let mut query = Parameters::of(query, &["min_ttl", "wait", "probe", "principal"])?;
-            let tenant = self.token_tenant(operator, provider, &mut query)?;
-            let (min_ttl, is_probed) = (min_ttl(&mut query)?, probe(&mut query)?);
-            // A key has no owner to ask.
-            wait(&mut query)?;
+            // A block of its own: a request that waits holds no query.
+            let (tenant, min_ttl, is_probed) = {
+                let mut query = Parameters::of(query, &["min_ttl", "wait", "probe", "principal"])?;
+                let tenant = self.token_tenant(operator, provider, &mut query)?;
+                let (min_ttl, is_probed) = (min_ttl(&mut query)?, probe(&mut query)?);
+                // A key has no owner to ask.
+                wait(&mut query)?;
+                (tenant, min_ttl, is_probed)
+            };
             let lease = match is_probed {
                 false => self.tokens.operators_token(&operator.name, &tenant, min_ttl).await?,
                 true => {
