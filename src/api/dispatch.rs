@@ -87,13 +87,18 @@ impl Dispatch {
         async move {
             let figures = self.figures_of(request.uri().path());
             let refused = self.guard.and_then(|guard| guard.refusal(request.headers()));
-            let mut response = match (refused, provider_of(&request)) {
-                (Some(problem), _) => problem.into_response(),
-                (None, Some(provider)) => {
-                    let answered = self.api.token(&share, provider, request.uri().query(), request.headers());
-                    answered.await.into_response()
+            let mut response = if let Some(problem) = refused {
+                problem.into_response()
+            } else if let Some(provider) = provider_of(&request) {
+                let wanted = self.api.token_request(provider, request.uri().query(), request.headers());
+                // The caller may wait from here on.
+                drop(request);
+                match wanted {
+                    Ok(wanted) => self.api.token(&share, wanted).await.into_response(),
+                    Err(problem) => problem.into_response(),
                 }
-                (None, None) => Box::pin(self.routed(request, share)).await,
+            } else {
+                Box::pin(self.routed(request, share)).await
             };
             self.api.metrics.count_request(figures, response.status(), started.elapsed());
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

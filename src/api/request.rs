@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::problem::Problem;
 use crate::{
     broker::{DEFAULT_MIN_TTL, LONGEST_OWNER_WAIT},
-    secret::AccessToken,
+    secret::{AccessToken, Secret},
 };
 
 /// The longest body that a request may have, in bytes.
@@ -69,11 +69,11 @@ impl Parameters {
 }
 
 /// Returns the credentials of RFC 6750 §2.1. A request with two such headers has none.
-pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<Secret> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let (one, None) = (all.next()?, all.next()) else { return None };
     let (scheme, credentials) = one.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| credentials.trim())
+    scheme.eq_ignore_ascii_case("bearer").then(|| Secret::new(credentials.trim()))
 }
 
 /// Takes `min_ttl`, which is in whole seconds.
@@ -153,10 +153,11 @@ mod tests {
 
     #[test]
     fn only_a_single_bearer_header_is_accepted() {
-        assert_eq!(bearer(&headers(&["Bearer abc"])), Some("abc"));
-        assert_eq!(bearer(&headers(&["bearer abc"])), Some("abc"));
+        for good in ["Bearer abc", "bearer abc"] {
+            assert!(bearer(&headers(&[good])).is_some_and(|secret| secret.expose() == "abc"), "{good}");
+        }
         for bad in [&[][..], &["Basic abc"], &["Bearer"], &["Bearer abc", "Bearer abc"]] {
-            assert_eq!(bearer(&headers(bad)), None, "{bad:?}");
+            assert!(bearer(&headers(bad)).is_none(), "{bad:?}");
         }
     }
 
