@@ -230,7 +230,7 @@ async fn chosen_model(args: &InitArgs, questions: &Questions<'_>) -> Result<Mode
         let line = format!("issuer = {}\n", Value::from(answer));
         let text = format!("[providers.x]\n{line}{}{}", stand_in("client_id"), stand_in("redirect_uri"));
         match (questions.problem)(&text).filter(|problem| problem.key == "issuer") {
-            Some(problem) => Err(Failure::new(Exit::Usage, problem.text)),
+            Some(problem) => Err(Failure::new(Exit::Usage, problem.text.trim_start_matches("providers.x."))),
             None => Ok(Model::Issuer(answer.to_owned())),
         }
     };
@@ -369,7 +369,7 @@ async fn provider(
             "redirect_uri" => ("Redirect URI of the client".to_owned(), Some(RECOMMENDED_REDIRECT_URI)),
             "scopes" => ("Scopes, separated by blanks".to_owned(), None),
             "host" => (format!("Host of {title}, without https://"), None),
-            "tenant" => (format!("Tenant at {title} (in Keycloak, the realm)"), None),
+            "tenant" => (format!("Tenant at {title}, such as a realm"), None),
             key if TABLES.contains(&key) => (format!("{key}, as NAME=VALUE between commas"), None),
             key => (format!("{key} at {title}"), None),
         };

@@ -174,7 +174,7 @@ async fn wait_and_conclude(
         match conclude_unless_interrupted(broker, started, event, interrupts).await? {
             Conclusion::Finished(finished) => return Ok(Some(finished)),
             Conclusion::Reported => return Ok(None),
-            Conclusion::WrongPaste(problem) => print_notice(&sentence(&problem)),
+            Conclusion::WrongPaste(problem) => print_notice(&problem),
         }
     }
 }
