@@ -178,8 +178,9 @@ async fn a_long_answer_shows_its_end_in_one_line_of_the_terminal() {
         let end = (AT_ONCE, Event::Interrupted, Vec::new());
         let script = Script(pieces.into_iter().chain([end]).collect());
         let mut screen = Vec::new();
-        let read = read(&mut Wide(script, columns), &mut screen, Echo::Text, |_| false);
-        read.await.expect("the script has no errors");
+        let mut keyboard = Wide(script, columns);
+        let answer = read(&mut keyboard, &mut screen, Echo::Text, |_| false).await;
+        answer.expect("the script has no errors");
         let screen = String::from_utf8(screen).expect("it is UTF-8");
         assert!(screen.ends_with(expected), "{columns}: {screen:?}");
     }
