@@ -3,6 +3,7 @@
 use std::{
     env,
     future::Future,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -16,9 +17,11 @@ use crate::{
     app::{self, AppSettings, doctor},
     cli::{
         self, AuthCommand, Cli, Command, ConfigArgs, ConfigCommand, ExecArgs, Exit, Failure, LogFormat,
-        McpArgs, RefreshArgs, TokenArgs, config_init::InitArgs, print_notice, print_result,
+        McpArgs, RefreshArgs, TokenArgs,
+        config_init::{InitArgs, Problem},
+        print_notice, print_result,
     },
-    config::{Config, ConfigError},
+    config::{self, CONFIG_VARIABLE, Config, ConfigError, Variables},
     ids::Tenant,
     oauth::Providers,
     store,
@@ -48,8 +51,15 @@ pub fn main() -> ExitCode {
 
 /// Prints a usage error. For clap, `--help` and `--version` are such errors too.
 fn print_usage(usage: &clap::Error) -> Exit {
-    let _ = usage.print();
-    if usage.use_stderr() { Exit::Usage } else { Exit::Done }
+    let printed = usage.print().and_then(|()| io::stdout().flush());
+    match printed {
+        _ if usage.use_stderr() => Exit::Usage,
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            print_notice(&format!("threadkey: the result cannot be written: {error}"));
+            Exit::Internal
+        }
+        _ => Exit::Done,
+    }
 }
 
 fn run_command(cli: Cli) -> Result<ExitCode, Failure> {
@@ -195,6 +205,7 @@ fn exec(config: Option<&Path>, args: &ExecArgs) -> Result<ExitCode, Failure> {
             "exec is for terminals: a worker gets its tools from the agent's table in the configuration";
         return Err(Failure::new(Exit::Usage, text));
     }
+    args.check_command()?;
     let settings = load_settings(config)?;
     for provider in &args.providers {
         cli::provider_name::configured(&settings.providers, Some(provider))?;
@@ -259,8 +270,9 @@ fn doctor(config: Option<&Path>, json: bool, running: bool) -> Result<Exit, Fail
 
 /// Composes a configuration, checks it, and writes it to the place from which it is read.
 fn config_init(config: Option<&Path>, args: &InitArgs) -> Result<(), Failure> {
-    let variables = env::vars_os().collect();
-    let path = Config::place(config, &current_folder()?, &variables).ok_or_else(|| {
+    let variables: Variables = env::vars_os().collect();
+    let folder = current_folder(config)?;
+    let path = Config::place(config, &folder, &variables).ok_or_else(|| {
         Failure::new(Exit::Usage, "HOME is not set: name the file to write with --config FILE")
     })?;
     let taken = || {
@@ -275,27 +287,45 @@ fn config_init(config: Option<&Path>, args: &InitArgs) -> Result<(), Failure> {
     if files::exists(&path) {
         return Err(taken());
     }
-    let text = on_one_thread(|| cli::config_init::compose(args))??;
-    let parsed = Config::parse(path.clone(), text.clone(), &variables);
-    let parsed = parsed.map_err(|error| {
+    // A variable that the text names can be set later.
+    let parse = |text: &str| {
+        let variables = config::with_missing_secrets(text, &variables).0;
+        Config::parse(path.clone(), text.to_owned(), &variables)
+    };
+    let problem = |text: &str| {
+        let error = parse(text).err()?;
+        Some(Problem { key: error.key_in_unwritten(text).to_owned(), text: error.in_unwritten(text) })
+    };
+    let text = on_one_thread(|| cli::config_init::compose(args, problem))??;
+    let parsed = parse(&text).map_err(|error| {
         Failure::new(Exit::Usage, format!("nothing was written: {}", error.in_unwritten(&text)))
     })?;
     let written = path.parent().map_or(Ok(()), files::create_private_folder);
     let written = written.and_then(|()| files::create_private(&path, text.as_bytes()));
     written.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => taken(),
+        io::ErrorKind::AlreadyExists => taken(),
         _ => Failure::new(Exit::Usage, format!("{} cannot be written: {error}", path.display())),
     })?;
+    // Without the option, the commands read another file.
+    let option = match Config::place(None, &folder, &variables) {
+        Some(usual) if usual == path => String::new(),
+        _ => format!(" --config {}", path.display()),
+    };
     let next = match text.contains("\n[discord]\n") {
-        true => "`threadkey run` starts the bot".to_owned(),
+        true => format!("`threadkey run{option}` starts the bot"),
         false => parsed
             .providers
             .ids()
             .next()
-            .map_or_else(String::new, |id| format!("`threadkey login {id}` signs in")),
+            .map_or_else(String::new, |id| format!("`threadkey login {id}{option}` signs in")),
+    };
+    let missing = match &config::with_missing_secrets(&text, &variables).1[..] {
+        [] => String::new(),
+        [name] => format!(" Put the secret into the variable {name} first."),
+        names => format!(" Put the secrets into the variables {} first.", names.join(" and ")),
     };
     print_notice(&format!(
-        "{} is written. `threadkey doctor` checks the machine, and {next}.",
+        "{} is written.{missing} `threadkey doctor{option}` checks the machine, and {next}.",
         path.display()
     ));
     print_result(&format!("{}\n", path.display()))
@@ -344,7 +374,7 @@ fn load(config: Option<&Path>) -> Result<Config, Failure> {
 }
 
 fn find(config: Option<&Path>) -> Result<Result<Config, ConfigError>, Failure> {
-    let config = Config::load(config, &current_folder()?, &env::vars_os().collect());
+    let config = Config::load(config, &current_folder(config)?, &env::vars_os().collect());
     if let Ok(Config { unused: Some(unused), file, .. }) = &config {
         cli::print_notice(&format!(
             "{} is not used; the configuration is {}. `--config` names another one",
@@ -355,10 +385,20 @@ fn find(config: Option<&Path>) -> Result<Result<Config, ConfigError>, Failure> {
     Ok(config)
 }
 
-fn current_folder() -> Result<PathBuf, Failure> {
-    env::current_dir().map_err(|error| {
-        Failure::new(Exit::Internal, format!("the current folder cannot be determined: {error}"))
-    })
+/// Returns the current folder, at which a relative path of the configuration starts. A tool may run in a
+/// folder that was removed; without a relative path, any folder serves.
+fn current_folder(config: Option<&Path>) -> Result<PathBuf, Failure> {
+    let variable = env::var_os(CONFIG_VARIABLE);
+    let named = config.or(variable.as_deref().map(Path::new));
+    match env::current_dir() {
+        Err(_) if named.is_none_or(|path| path.is_absolute() || path.as_os_str().is_empty()) => Ok("/".into()),
+        folder => folder.map_err(|error| {
+            let text = format!(
+                "the current folder cannot be determined: {error}. Go to another folder, or name the configuration by its whole path"
+            );
+            Failure::new(Exit::Usage, text)
+        }),
+    }
 }
 
 fn usage_failure(error: ConfigError) -> Failure {

@@ -73,9 +73,7 @@ pub struct TokenAnswer {
 #[derive(Debug, thiserror::Error)]
 pub enum TokenClientError {
     /// This process is not a worker.
-    #[error(
-        "{0} is not set: only a worker that threadkey has started can ask its token API. Is the bot's agent.command what started this?"
-    )]
+    #[error("{0} is not set: only a worker that threadkey has started can ask its token API")]
     NotInWorker(&'static str),
     /// No server listens on the socket.
     #[error("threadkey's token API at {socket} cannot be reached: {source}. Is the bot running?", socket = socket.display())]

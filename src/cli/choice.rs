@@ -23,8 +23,8 @@ enum Choice {
 
 /// Asks the user on a terminal and does as the user chooses.
 ///
-/// Without a terminal or a clear answer, the sign-in stays saved and unused, and this fails with
-/// the commands that choose.
+/// The question comes again until its answer is clear. Without a terminal, or if the user interrupts
+/// the question, the sign-in stays saved and unused, and this fails with the commands that choose.
 pub(super) async fn ask(broker: &Broker, undecided: &Undecided) -> Result<(), Failure> {
     let tenant = &undecided.tenant;
     let mut text = question(undecided);
@@ -33,12 +33,17 @@ pub(super) async fn ask(broker: &Broker, undecided: &Undecided) -> Result<(), Fa
     }
     if stdin_is_terminal() {
         print_notice(&text);
-        let answer = prompt::ask("Switch or keep?", Echo::Text, |text| parse(text).is_some()).await?;
-        match parse(answer.expose()) {
-            Some(Choice::Switch) => return switch_to(broker, tenant, undecided.lineage).await,
-            Some(Choice::Keep) => return keep_current(broker, tenant, undecided.lineage).await,
-            None => text = "The answer was neither `switch` nor `keep`.".to_owned(),
+        let is_answer = |text: &str| parse(text).is_some();
+        while let Some(answer) =
+            prompt::ask_unless_interrupted("Switch or keep?", Echo::Text, is_answer).await?
+        {
+            match parse(answer.expose()) {
+                Some(Choice::Switch) => return switch_to(broker, tenant, undecided.lineage).await,
+                Some(Choice::Keep) => return keep_current(broker, tenant, undecided.lineage).await,
+                None => print_notice("The answer is neither `switch` nor `keep`."),
+            }
         }
+        text = "Interrupted: the new sign-in is saved, and not used.".to_owned();
     }
     let text =
         format!("{text} Choose within {} with {}.", in_words(CHOICE_LIFETIME), choice_commands(tenant));

@@ -2,7 +2,8 @@
 //! answers.
 //!
 //! Nothing here reads or writes a file. A secret is never asked for: the configuration names its
-//! place.
+//! place. Each answer is checked when it is given, in a text with stand-ins for the answers that are
+//! still missing. So a wrong one costs one question, and not all of them.
 
 use std::fmt::Write as _;
 
@@ -50,6 +51,9 @@ pub struct InitArgs {
 /// The keys whose values are lists, separated by blanks or commas.
 const LISTS: [&str; 3] = ["discovery_hosts", "scopes", "ended_errors"];
 
+/// The keys whose values are tables, as `NAME=VALUE` between commas.
+const TABLES: [&str; 4] = ["authorize_params", "login_hints", "token_headers", "token_params"];
+
 /// The keys whose values are `true` or `false`.
 const SWITCHES: [&str; 7] = [
     "accept_terms_risk",
@@ -61,12 +65,23 @@ const SWITCHES: [&str; 7] = [
     "state_in_exchange",
 ];
 
-/// The questions, where the options leave something open.
-struct Questions {
-    is_terminal: bool,
+/// The problem of a composed text.
+#[derive(Debug)]
+pub struct Problem {
+    /// The key that the problem is about, or the section.
+    pub key: String,
+    /// The problem and the way to mend it.
+    pub text: String,
 }
 
-impl Questions {
+/// The questions, where the options leave something open.
+struct Questions<'a> {
+    is_terminal: bool,
+    /// Returns the first problem of a text.
+    problem: &'a dyn Fn(&str) -> Option<Problem>,
+}
+
+impl Questions<'_> {
     /// Returns the answer, or `default` for an empty one. Without a terminal the default counts, and
     /// a question without a default names its option.
     async fn ask(&self, question: &str, default: Option<&str>, option: &str) -> Result<String, Failure> {
@@ -84,7 +99,7 @@ impl Questions {
         loop {
             let answer = ask(&format!("{question}{shown}:"), Echo::Text, |_| false).await?;
             match (answer.expose(), default) {
-                ("", None) => {}
+                ("", None) => print_notice("An answer is needed. Ctrl-C ends this without writing anything."),
                 ("", Some(default)) => return Ok(default.to_owned()),
                 (answer, _) => return Ok(answer.to_owned()),
             }
@@ -106,15 +121,46 @@ impl Questions {
             }
         }
     }
+
+    /// Returns the value of a key that is correct between the texts `before` and `after`. Without a
+    /// terminal the whole text is checked later.
+    async fn ask_key(
+        &self,
+        (key, question, default): (&str, &str, Option<&str>),
+        option: &str,
+        (before, after): (&str, &str),
+    ) -> Result<String, Failure> {
+        let check = |answer: &str| {
+            let candidate = format!("{before}{key} = {}\n{after}", written(key, answer));
+            let problem = (self.problem)(&candidate).filter(|problem| self.is_terminal && problem.key == key);
+            match problem {
+                Some(problem) => Err(Failure::new(Exit::Usage, problem.text)),
+                None => Ok(answer.to_owned()),
+            }
+        };
+        self.ask_checked(question, default, option, check).await
+    }
 }
 
-/// Returns the text of a configuration.
+/// Returns a line with a correct value of a key, in place of an answer that is still missing.
+fn stand_in(key: &str) -> String {
+    let value = match key {
+        "redirect_uri" => RECOMMENDED_REDIRECT_URI,
+        "host" => "id.example.com",
+        "client_secret_env" => "CLIENT_SECRET",
+        "token_headers" => "X-Name=value",
+        _ => "missing",
+    };
+    format!("{key} = {}\n", written(key, value))
+}
+
+/// Returns the text of a configuration. `problem` returns the first problem of a text.
 ///
 /// # Errors
 /// An unknown preset, a wrong option, an interrupted question, or a missing option without a
 /// terminal.
-pub async fn compose(args: &InitArgs) -> Result<String, Failure> {
-    let questions = Questions { is_terminal: stdin_is_terminal() };
+pub async fn compose(args: &InitArgs, problem: impl Fn(&str) -> Option<Problem>) -> Result<String, Failure> {
+    let questions = Questions { is_terminal: stdin_is_terminal(), problem: &problem };
     let model = chosen_model(args, &questions).await?;
     let name = match &args.name {
         Some(name) => provider_name(name)?,
@@ -166,23 +212,30 @@ impl Model {
     }
 }
 
-async fn chosen_model(args: &InitArgs, questions: &Questions) -> Result<Model, Failure> {
+async fn chosen_model(args: &InitArgs, questions: &Questions<'_>) -> Result<Model, Failure> {
     if let Some(issuer) = &args.issuer {
         return Ok(Model::Issuer(issuer.clone()));
     }
     if let Some(name) = &args.preset {
         return known_preset(name);
     }
-    let names: Vec<&str> = preset_names().collect();
-    let question = format!(
-        "Presets: {}\nThe preset of the provider, or the https:// address of its issuer",
-        names.join(", ")
-    );
-    let known = |answer: &str| match answer.contains("://") {
-        true => Ok(Model::Issuer(answer.to_owned())),
-        false => known_preset(answer),
+    if questions.is_terminal {
+        let names: Vec<&str> = preset_names().collect();
+        print_notice(&format!("Presets: {}", names.join(", ")));
+    }
+    let known = |answer: &str| {
+        if !answer.contains("://") {
+            return known_preset(answer);
+        }
+        let line = format!("issuer = {}\n", Value::from(answer));
+        let text = format!("[providers.x]\n{line}{}{}", stand_in("client_id"), stand_in("redirect_uri"));
+        match (questions.problem)(&text).filter(|problem| problem.key == "issuer") {
+            Some(problem) => Err(Failure::new(Exit::Usage, problem.text.trim_start_matches("providers.x."))),
+            None => Ok(Model::Issuer(answer.to_owned())),
+        }
     };
-    questions.ask_checked(&question, None, "--preset PRESET or --issuer URL", known).await
+    let question = "The preset of the provider, or the https:// address of its issuer";
+    questions.ask_checked(question, None, "--preset PRESET or --issuer URL", known).await
 }
 
 fn known_preset(name: &str) -> Result<Model, Failure> {
@@ -200,12 +253,20 @@ fn provider_name(name: &str) -> Result<String, Failure> {
     parsed.map(|id| id.to_string()).map_err(|error| Failure::new(Exit::Usage, error.to_string()))
 }
 
-async fn discord(text: &mut String, args: &InitArgs, questions: &Questions) -> Result<(), Failure> {
+async fn discord(text: &mut String, args: &InitArgs, questions: &Questions<'_>) -> Result<(), Failure> {
     let variable = match &args.discord_token_env {
         Some(variable) => variable.clone(),
         None => {
             let question = "Variable with the token of the Discord bot, or - for no bot";
-            questions.ask(question, Some("DISCORD_TOKEN"), "--discord-token-env VARIABLE").await?
+            let option = "--discord-token-env VARIABLE";
+            let check = |answer: &str| {
+                let section = format!("[discord]\ntoken_env = {}\n", Value::from(answer));
+                match (questions.problem)(&section).filter(|_| answer != "-") {
+                    Some(problem) => Err(Failure::new(Exit::Usage, problem.text)),
+                    None => Ok(answer.to_owned()),
+                }
+            };
+            questions.ask_checked(question, Some("DISCORD_TOKEN"), option, check).await?
         }
     };
     if variable.is_empty() || variable == "-" {
@@ -224,7 +285,7 @@ async fn discord(text: &mut String, args: &InitArgs, questions: &Questions) -> R
 async fn provider(
     text: &mut String,
     args: &InitArgs,
-    questions: &Questions,
+    questions: &Questions<'_>,
     model: &Model,
     name: &str,
 ) -> Result<(), Failure> {
@@ -261,7 +322,7 @@ async fn provider(
         }
         let is_accepted = args.accept_terms_risk || {
             let question = format!("{explained}\nType yes to take that risk");
-            questions.ask(&question, None, "--accept-terms-risk").await? == "yes"
+            questions.ask(&question, None, "--accept-terms-risk").await?.eq_ignore_ascii_case("yes")
         };
         if !is_accepted {
             return Err(Failure::new(Exit::Usage, "nothing was written, because the risk was not accepted"));
@@ -282,26 +343,42 @@ async fn provider(
         taken.push(key);
         given.push((key, value));
     }
-    for need in &model.needs() {
-        let key = if need == "client_secret" { "client_secret_env" } else { need.as_str() };
-        let is_given = given.iter().any(|(given, _)| {
-            given.starts_with(need.as_str()) || (need == "client_secret" && *given == "client_key_file")
-        });
-        if is_given {
-            continue;
-        }
+    let needs: Vec<String> = model
+        .needs()
+        .into_iter()
+        .filter(|need| {
+            let is_given = |(given, _): &(&str, &str)| {
+                given.starts_with(need.as_str()) || (need == "client_secret" && *given == "client_key_file")
+            };
+            !given.iter().any(is_given)
+        })
+        .map(|need| if need == "client_secret" { "client_secret_env".to_owned() } else { need })
+        .collect();
+    let given: String =
+        given.iter().map(|(key, value)| format!("{key} = {}\n", written(key, value))).collect();
+    for (at, key) in needs.iter().enumerate() {
+        let key = key.as_str();
+        let title = model.title();
         let (question, default) = match key {
+            "client_id" => {
+                let page = about.and_then(|about| about.register.as_deref());
+                let page = page.map(|page| format!(" (registered at {page})")).unwrap_or_default();
+                (format!("Id of your client at {title}{page}"), None)
+            }
             "client_secret_env" => ("Variable with the client's secret".to_owned(), None),
-            "redirect_uri" => ("redirect_uri of the client".to_owned(), Some(RECOMMENDED_REDIRECT_URI)),
+            "redirect_uri" => ("Redirect URI of the client".to_owned(), Some(RECOMMENDED_REDIRECT_URI)),
             "scopes" => ("Scopes, separated by blanks".to_owned(), None),
-            key => (format!("{key} at {}", model.title()), None),
+            "host" => (format!("Host of {title}, without https://"), None),
+            "tenant" => (format!("Tenant at {title}, such as a realm"), None),
+            key if TABLES.contains(&key) => (format!("{key}, as NAME=VALUE between commas"), None),
+            key => (format!("{key} at {title}"), None),
         };
-        let value = questions.ask(&question, default, &format!("--set {key}=…")).await?;
+        let later: String = needs[at + 1..].iter().map(|key| stand_in(key)).chain([given.clone()]).collect();
+        let asked = (key, question.as_str(), default);
+        let value = questions.ask_key(asked, &format!("--set {key}=…"), (text, &later)).await?;
         let _ = writeln!(text, "{key} = {}", written(key, &value));
     }
-    for (key, value) in given {
-        let _ = writeln!(text, "{key} = {}", written(key, value));
-    }
+    text.push_str(&given);
     let variables = about.map(|about| about.vendor_token_env.as_slice()).unwrap_or_default();
     if !variables.is_empty() && !taken.contains(&"token_env") {
         let names = Value::Array(variables.iter().map(|name| Value::from(name.as_str())).collect());
@@ -314,7 +391,12 @@ async fn provider(
     Ok(())
 }
 
-async fn agent(text: &mut String, args: &InitArgs, questions: &Questions, name: &str) -> Result<(), Failure> {
+async fn agent(
+    text: &mut String,
+    args: &InitArgs,
+    questions: &Questions<'_>,
+    name: &str,
+) -> Result<(), Failure> {
     let command = match &args.agent {
         Some(command) => command.clone(),
         None => {
@@ -350,8 +432,17 @@ fn written(key: &str, value: &str) -> Value {
     match value.parse::<bool>() {
         Ok(value) if SWITCHES.contains(&key) => Value::from(value),
         _ if LISTS.contains(&key) => list(value, |c| c.is_whitespace() || c == ','),
+        _ if TABLES.contains(&key) => table(value).unwrap_or_else(|| Value::from(value)),
         _ => Value::from(value),
     }
+}
+
+/// Returns a table of `NAME=VALUE` between commas. `None` if a part is no pair.
+fn table(text: &str) -> Option<Value> {
+    let pairs = text.split(',').map(|pair| pair.split_once('='));
+    let pairs =
+        pairs.map(|pair| pair.map(|(name, value)| (name.trim().to_owned(), Value::from(value.trim()))));
+    pairs.collect::<Option<toml::Table>>().map(Value::Table)
 }
 
 fn list(text: &str, is_separator: impl Fn(char) -> bool) -> Value {

@@ -14,6 +14,7 @@ use crate::{
 /// Run a command whose tool is signed in by these logins, while it runs
 #[derive(Debug, Args)]
 #[command(
+    override_usage = "threadkey exec [OPTIONS] <PROVIDER>... -- <CMD>...",
     after_help = "Exit codes: that of the command; 128 and the signal's number if a signal ended it; 126 or 127 if \
                   it cannot be run; as for `threadkey token` if there is no login."
 )]
@@ -39,7 +40,7 @@ pub struct ExecArgs {
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// The command and its arguments, after `--`
-    #[arg(last = true, required = true, value_name = "CMD")]
+    #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 
@@ -48,6 +49,21 @@ impl ExecArgs {
     pub fn providers(&self) -> Vec<ProviderId> {
         let mut seen = BTreeSet::new();
         self.providers.iter().filter(|id| seen.insert(*id)).cloned().collect()
+    }
+
+    /// Checks that a command is there. Without `--`, its words are the names of providers.
+    ///
+    /// # Errors
+    /// The form of the command line, if there is none.
+    pub fn check_command(&self) -> Result<(), Failure> {
+        if !self.command.is_empty() {
+            return Ok(());
+        }
+        let provider = self.providers.first().map_or("PROVIDER", ProviderId::as_str);
+        let text = format!(
+            "no command is given: write it after `--`, as in `threadkey exec {provider} -- gh pr list`"
+        );
+        Err(Failure::new(Exit::Usage, text))
     }
 
     /// Returns the principal of the logins.

@@ -11,13 +11,14 @@
 //! the rest of a paste never reaches the shell, which would run it.
 //!
 //! A marked paste that is complete needs no Enter. Ctrl-C in the middle of a paste waits for its rest as
-//! well.
+//! well. Ctrl-D ends an answer as Enter does. Without an answer it is the end of the input, and
+//! interrupts the question as Ctrl-C does.
 //!
 //! # The screen
 //!
 //! An address contains a code, and the screen may be shared, recorded, or scrolled back later. So
-//! only the number of characters appears. No history is kept. A short answer such as `keep` is
-//! shown as it is typed.
+//! only the number of characters appears. No history is kept. An answer without a secret, such as
+//! `keep`, is shown as it is typed; of a long one the end.
 
 use std::{
     io::{self, Write},
@@ -43,8 +44,9 @@ const LONG_PAUSE: Duration = Duration::from_millis(400);
 /// The pause after which an interrupted question no longer waits for the end of a marked paste.
 const PASTE_PAUSE: Duration = Duration::from_secs(2);
 
-/// The most characters of a shown answer that appear on the screen.
-const MAX_SHOWN: usize = 40;
+/// The columns of a terminal that does not report its width, and the fewest that are counted on.
+const USUAL_COLUMNS: usize = 80;
+const FEWEST_COLUMNS: usize = 16;
 
 /// The ends of a bracketed paste, as a number of six bytes.
 const PASTE_BEGINS: u64 = u64::from_be_bytes(*b"\0\0\x1b[200~");
@@ -105,6 +107,7 @@ pub(super) async fn ask_unless_interrupted(
 trait Keyboard {
     async fn next(&mut self, buffer: &mut [u8]) -> io::Result<Event>;
     fn suspend(&mut self);
+    fn columns(&self) -> Option<usize>;
 }
 
 impl Keyboard for RawTerminal {
@@ -114,6 +117,10 @@ impl Keyboard for RawTerminal {
 
     fn suspend(&mut self) {
         RawTerminal::suspend(self);
+    }
+
+    fn columns(&self) -> Option<usize> {
+        RawTerminal::columns(self)
     }
 }
 
@@ -134,7 +141,8 @@ async fn read(
     let mut buffer = Zeroizing::new([0; 4096]);
     let mut shown = String::new();
     loop {
-        typed.show(screen, echo, &mut shown);
+        let columns = keyboard.columns().unwrap_or(USUAL_COLUMNS).max(FEWEST_COLUMNS);
+        typed.show(screen, echo, columns, &mut shown);
         let event = match typed.pause(&is_complete) {
             None => keyboard.next(&mut buffer[..]).await?,
             Some(pause) => match timeout(pause, keyboard.next(&mut buffer[..])).await {
@@ -145,7 +153,10 @@ async fn read(
         match event {
             Event::Bytes(count) => buffer[..count].iter().for_each(|&byte| typed.push(byte)),
             Event::Interrupted => typed.is_interrupted = true,
-            Event::Closed => return Ok(typed.answer()),
+            Event::Closed => {
+                typed.is_interrupted |= typed.bytes.is_empty();
+                return Ok(typed.answer());
+            }
             Event::Resumed => shown.clear(),
         }
         if std::mem::take(&mut typed.is_suspended) {
@@ -181,6 +192,7 @@ impl Typed {
         const DELETE: u8 = 0x7f;
         match byte {
             CTRL_C => self.is_interrupted = true,
+            CTRL_D if !self.is_in_paste && self.bytes.is_empty() => self.is_interrupted = true,
             CTRL_D if !self.is_in_paste => self.is_entered = true,
             CTRL_Z if !self.is_in_paste => self.is_suspended = true,
             CTRL_U if !self.is_in_paste => self.bytes = Zeroizing::default(),
@@ -246,15 +258,20 @@ impl Typed {
         }
     }
 
-    /// Updates the line of the answer. `shown` is its present content.
-    fn show(&self, screen: &mut impl Write, echo: Echo, shown: &mut String) {
+    /// Updates the line of the answer. `shown` is its present content. A line that fills the last
+    /// column would begin a second one, which no later line replaces.
+    fn show(&self, screen: &mut impl Write, echo: Echo, columns: usize, shown: &mut String) {
         let text = self.text();
         let visible = text.chars().filter(|c| !c.is_control());
+        let room = columns - "> ".len() - 1;
         let line = match (echo, visible.clone().count()) {
             (_, 0) => "> ".to_owned(),
             (Echo::Length, 1) => "> 1 character".to_owned(),
             (Echo::Length, count) => format!("> {count} characters"),
-            (Echo::Text, _) => format!("> {}", visible.take(MAX_SHOWN).collect::<String>()),
+            (Echo::Text, count) if count > room => {
+                format!("> …{}", visible.skip(count - room + 1).collect::<String>())
+            }
+            (Echo::Text, _) => format!("> {}", visible.collect::<String>()),
         };
         if line != *shown {
             // The blanks cover the rest of a longer line.

@@ -36,15 +36,27 @@ impl fmt::Display for Place {
 pub enum ConfigError {
     /// No configuration file exists.
     #[error(
-        "there is no configuration at {}. `threadkey config init` asks a few questions and writes one. \
+        "there is no configuration at {}.{} `threadkey config init` asks a few questions and writes one. \
          Another file is named with --config or THREADKEY_CONFIG. {}The smallest one is:\n\n{SMALLEST}",
-        joined(searched), in_folder(unused.as_deref())
+        joined(searched), without_home(searched), in_folder(unused.as_deref())
     )]
     NotFound {
         /// The places where the file was searched.
         searched: Vec<PathBuf>,
         /// A file of this name in the current folder, which is never read by itself.
         unused: Option<PathBuf>,
+    },
+    /// The file that the user names does not exist.
+    #[error(
+        "there is no configuration at {path}, which {by} names: correct {by}, or write the file with \
+         `threadkey config init --config {path}`",
+        path = path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The option or the variable that names it.
+        by: &'static str,
     },
     /// Other users can have written the file.
     #[error("the configuration {path} is not used: {problem}", path = path.display())]
@@ -81,14 +93,20 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// Returns the key, or the section, of an error of a text that was not written.
+    pub fn key_in_unwritten<'a>(&self, text: &'a str) -> &'a str {
+        let Self::Invalid { place: Place::File { at: Some((line, _)), .. }, .. } = self else { return "" };
+        let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+        line.split('=').next().unwrap_or_default().trim()
+    }
+
     /// Describes an error of a text that was not written. In place of a line number it names the key or
     /// the section, without the value, which may be a secret.
     pub fn in_unwritten(&self, text: &str) -> String {
-        let Self::Invalid { place: Place::File { at: Some((line, _)), .. }, problem } = self else {
+        let Self::Invalid { place: Place::File { at: Some(_), .. }, problem } = self else {
             return self.to_string();
         };
-        let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-        let key = line.split('=').next().unwrap_or_default().trim();
+        let key = self.key_in_unwritten(text);
         // Some problems name their key themselves.
         if problem.contains(&format!("{key}: ")) { problem.to_string() } else { format!("{key}: {problem}") }
     }
@@ -105,6 +123,11 @@ client_id = "threadkey"
 redirect_uri = "http://127.0.0.1:28471/callback"
 scopes = ["read", "offline_access"]
 "#;
+
+/// Explains why only the system's place was searched.
+fn without_home(searched: &[PathBuf]) -> &'static str {
+    if searched.len() > 1 { "" } else { " HOME names no folder, so no file of yours was looked for." }
+}
 
 fn in_folder(unused: Option<&Path>) -> String {
     let text = |path: &Path| {

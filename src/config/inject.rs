@@ -142,7 +142,9 @@ fn provider(name: &str, given: Option<&str>, providers: &Providers) -> Result<Pr
     let known = || providers.ids().map(ProviderId::as_str);
     let Some(given) = given else {
         let known = known().collect::<Vec<_>>().join(", ");
-        return Err(format!("it is required: the provider whose tokens are put in, one of: {known}"));
+        let known =
+            if known.is_empty() { "and none is configured".to_owned() } else { format!("one of: {known}") };
+        return Err(format!("it is required: the provider whose tokens are put in, {known}"));
     };
     Err(no_provider_among(given, known()))
 }

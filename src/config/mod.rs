@@ -51,6 +51,7 @@ use std::path::{Path, PathBuf};
 pub use build::Config;
 pub use error::{ConfigError, Place};
 pub use origin::CONFIG_VARIABLE;
+pub use secret::with_missing_secrets;
 pub use variables::Variables;
 
 use origin::Origin;

@@ -42,12 +42,12 @@ pub(super) fn find(
 ) -> Result<Origin, ConfigError> {
     if let Some(explicit) = explicit {
         let path = folder.join(explicit);
-        let text = read(&path)?.text;
+        let text = read(&path, "--config")?.text;
         return Ok(Origin { path, text, unused: None });
     }
     if let Some(named) = path_variable(variables, CONFIG_VARIABLE) {
         let path = folder.join(named);
-        let file = read(&path)?;
+        let file = read(&path, CONFIG_VARIABLE)?;
         return checked(path, file, folder);
     }
     let searched = default_places(variables);
@@ -74,8 +74,12 @@ fn default_places(variables: &Variables) -> Vec<PathBuf> {
     own.into_iter().chain([SYSTEM.into()]).collect()
 }
 
-fn read(path: &Path) -> Result<TextFile, ConfigError> {
-    files::read_text_file(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })
+/// Reads the file that an option or a variable names.
+fn read(path: &Path, by: &'static str) -> Result<TextFile, ConfigError> {
+    files::read_text_file(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => ConfigError::Missing { path: path.into(), by },
+        _ => ConfigError::Unreadable { path: path.into(), source },
+    })
 }
 
 fn checked(path: PathBuf, file: TextFile, folder: &Path) -> Result<Origin, ConfigError> {

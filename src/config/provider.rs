@@ -109,6 +109,12 @@ pub(super) fn settings(
     let is_mcp = mcp.is_some();
     let by_issuer = || issuer.clone().filter(|_| !is_whole).map(Publisher::Issuer);
     let publisher = mcp.map(Publisher::Mcp).or_else(by_issuer);
+    // Until it is asked for the endpoints, an issuer stands in for them.
+    let is_by_issuer = matches!(publisher, Some(Publisher::Issuer(_)));
+    let issuer_is_for = [
+        ("authorization_endpoint", is_by_issuer && authorization_endpoint.is_none()),
+        ("token_endpoint", is_by_issuer && token_endpoint.is_none()),
+    ];
     let found = |key: &str, value: Option<String>, by_default: &str| match optional(value) {
         None if is_mcp => Ok(by_default.to_owned()),
         value => required(key, value),
@@ -190,6 +196,9 @@ pub(super) fn settings(
         }
     };
     configured.map_err(|error| match &error {
+        ProviderError::Setting { key, what, .. } if issuer_is_for.contains(&(*key, true)) => {
+            error_at("issuer", format!("providers.{id}.issuer: {what}"))
+        }
         ProviderError::Setting { key, .. } => error_at(key, error.to_string()),
         ProviderError::Tls(_) => source.error_at(&["providers", id.as_str()], error.to_string()),
     })
@@ -269,7 +278,9 @@ fn reach(publisher: &Publisher, (allow_private, hosts): (bool, Vec<String>)) -> 
 }
 
 fn required_endpoint(key: &str, value: Option<String>) -> Result<String, String> {
-    value.ok_or_else(|| format!("needs {key}, or issuer if the provider publishes its endpoints"))
+    value.ok_or_else(|| format!(
+            "needs {key}, or issuer if the provider publishes its endpoints, or a preset (`threadkey providers` lists them)"
+        ))
 }
 
 fn body(body: Body) -> BodyForm {

@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use toml::Value;
 use zeroize::Zeroizing;
 
-use super::{ConfigError, source::Source};
+use super::{ConfigError, Variables, source::Source};
 use crate::{
     secret::{Scrubber, Secret},
     sys::{
@@ -107,6 +108,29 @@ impl<'a> SecretReader<'a> {
     }
 }
 
+/// Returns the variables, with stand-ins for the secrets that the text of a configuration names and that
+/// are not set, and the names of these. So a text can be checked before its secrets exist.
+pub fn with_missing_secrets(text: &str, variables: &Variables) -> (Variables, Vec<String>) {
+    let mut names = Vec::new();
+    let mut tables: Vec<toml::Table> = toml::from_str(text).into_iter().collect();
+    while let Some(table) = tables.pop() {
+        for (key, value) in table {
+            match value {
+                Value::Table(inner) => tables.push(inner),
+                Value::String(name) if key.ends_with("_env") && is_variable_name(&name) => names.push(name),
+                _ => {}
+            }
+        }
+    }
+    let is_set = |name: &String| variables.get(OsStr::new(name)).is_some_and(|value| !value.is_empty());
+    names.retain(|name| !name.is_empty() && !is_set(name));
+    names.sort();
+    names.dedup();
+    let mut all = variables.clone();
+    all.extend(names.iter().map(|name| (name.into(), "a-secret-that-is-not-set-yet".into())));
+    (all, names)
+}
+
 /// A secret that the scrubber knows as long as the process lives.
 fn kept(text: &str) -> Secret {
     Scrubber::of_process().keep(text);
@@ -120,5 +144,5 @@ fn kept(text: &str) -> Secret {
 /// shown.
 pub(super) fn is_variable_name(text: &str) -> bool {
     let is_allowed = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
-    text.len() <= 64 && !text.as_bytes()[0].is_ascii_digit() && text.bytes().all(is_allowed)
+    text.len() <= 64 && !text.starts_with(|c: char| c.is_ascii_digit()) && text.bytes().all(is_allowed)
 }

@@ -440,7 +440,7 @@ fn the_error_without_a_configuration_shows_the_smallest_one() {
         "the example in the error is valid"
     );
     let named = Config::load(Some(Path::new("other.toml")), folder.path(), &variables(&[]));
-    assert!(matches!(named, Err(ConfigError::Unreadable { .. })));
+    assert!(matches!(named, Err(ConfigError::Missing { by: "--config", .. })));
 }
 
 #[test]

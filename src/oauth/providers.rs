@@ -274,7 +274,7 @@ pub fn no_provider_among<'a>(text: &str, known: impl Iterator<Item = &'a str>) -
     let known: Vec<&str> = known.collect();
     let next = match closest(text, known.iter().copied()) {
         Some(similar) => format!("did you mean {similar}?"),
-        None if known.is_empty() => "no such provider is configured".to_owned(),
+        None if known.is_empty() => "no provider is configured".to_owned(),
         None => format!("configured are {}", known.join(", ")),
     };
     format!("{}; {next}", no_provider(text))

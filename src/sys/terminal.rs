@@ -105,6 +105,19 @@ impl RawTerminal {
         let _ = self.enter(libc::TCSADRAIN);
     }
 
+    /// Returns the number of columns, if the terminal reports one.
+    pub fn columns(&self) -> Option<usize> {
+        let mut size = std::mem::MaybeUninit::<libc::winsize>::zeroed();
+        // SAFETY: the descriptor is open, and the call writes one `winsize`, for which zeros are valid.
+        let size = unsafe {
+            if libc::ioctl(self.input.get_ref().as_raw_fd(), libc::TIOCGWINSZ, size.as_mut_ptr()) != 0 {
+                return None;
+            }
+            size.assume_init()
+        };
+        (size.ws_col > 0).then_some(size.ws_col.into())
+    }
+
     fn enter(&self, when: libc::c_int) -> io::Result<()> {
         enter(&self.input, &self.usual_mode, self.has_escapes, when)
     }

@@ -202,7 +202,11 @@ async fn every_command_reports_an_invalid_configuration_with_its_place() {
     assert!(none.stdout.trim_start().starts_with("Presets, each for a section"), "{none:?}");
     assert!(none.stderr.contains("add a section [providers.NAME] to the configuration"), "{none:?}");
     std::fs::remove_file(home.path().join("threadkey.toml")).unwrap();
-    assert_refused(&home.run(&["providers"]).await, 2, "threadkey.toml cannot be read");
+    assert_refused(
+        &home.run(&["providers"]).await,
+        2,
+        "threadkey.toml, which THREADKEY_CONFIG names: correct",
+    );
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 
 use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
-use crate::support::program::{Ended, Home};
+use crate::{
+    pastes::{CTRL_C, Shell},
+    support::program::{Ended, Home, path},
+};
 
 /// The options of a whole configuration.
 const GITLAB: [&str; 14] = [
@@ -163,4 +166,102 @@ async fn the_list_of_providers_has_presets_and_their_terms_without_a_configurati
     let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
     assert_eq!(json["configured"], serde_json::json!([]));
     assert!(json["presets"].as_array().expect("a list").len() > 20);
+}
+
+#[tokio::test]
+async fn config_init_writes_before_the_secrets_exist_and_names_their_variables() {
+    let home = Home::new("");
+    let google = [
+        "config",
+        "init",
+        "--preset",
+        "google",
+        "--set",
+        "client_id=x",
+        "--set",
+        "scopes=openid",
+        "--set",
+        "redirect_uri=http://127.0.0.1:1/callback",
+        "--set",
+        "client_secret_env=GOOGLE_SECRET",
+        "--agent",
+        "-",
+    ];
+    let ended = run(&home, &google).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let next = "Put the secrets into the variables DISCORD_TOKEN and GOOGLE_SECRET first. `threadkey doctor --config ";
+    assert!(ended.stderr.contains(next), "the next command needs the option: {ended:?}");
+    let set = Home::new("");
+    std::fs::remove_file(set.path().join("threadkey.toml")).expect("it is there");
+    let secrets = [("DISCORD_TOKEN", "canary"), ("GOOGLE_SECRET", "canary")];
+    let ended = set.run_in(&google, "", &secrets).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stderr.contains("is written. `threadkey doctor` checks the machine"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn config_init_writes_a_key_that_is_a_table() {
+    let home = Home::new("");
+    let kimi = ["config", "init", "--preset", "kimi", "--accept-terms-risk", "--discord-token-env", "-"];
+    let headers = "token_headers=X-Msh-Platform=kimi_cli, X-Msh-Version=1.0";
+    let ended = run(&home, &[&kimi[..], &["--set", headers]].concat()).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let config: toml::Table = toml::from_str(&written(&home)).expect("TOML");
+    let headers = &config["providers"]["kimi"]["token_headers"];
+    assert_eq!(headers["X-Msh-Platform"].as_str(), Some("kimi_cli"));
+    assert_eq!(headers["X-Msh-Version"].as_str(), Some("1.0"));
+}
+
+#[tokio::test]
+async fn config_init_at_a_terminal_asks_again_after_a_wrong_answer() {
+    let home = Home::new("");
+    let mut shell = Shell::start(&home, "xterm", &[]).await;
+    let program = path().display().to_string();
+    shell.send(&format!("{program} config init --config new/threadkey.toml; echo exit=$?\n")).await;
+    for (question, answers) in [
+        (
+            "address of its issuer:",
+            &[
+                ("gitlb", "there is no preset"),
+                ("ftp://x y", "issuer: it contains white space"),
+                ("google", ""),
+            ][..],
+        ),
+        ("Name of the provider", &[("My P", "is not a provider name"), ("work", "")]),
+        ("or - for no bot", &[("ghp token", "not the secret itself"), ("-", "")]),
+        (
+            "(registered at https://console.cloud.google.com/auth/clients)",
+            &[
+                ("", "An answer is needed"),
+                ("REPLACE-WITH-YOUR-CLIENT-ID", "still the placeholder"),
+                ("x", ""),
+            ],
+        ),
+        ("the client's secret", &[("ghp_secret", "not the secret itself"), ("GOOGLE_SECRET", "")]),
+        ("Redirect URI", &[("callback", "it is not a URL"), ("", "")]),
+        ("Scopes", &[("openid, email", "")]),
+        ("Command of the agent", &[("-", "")]),
+    ] {
+        for (answer, problem) in answers {
+            shell.until(question).await;
+            shell.until("> ").await;
+            shell.send(&format!("{answer}\n")).await;
+            shell.until(problem).await;
+        }
+    }
+    shell.until("Put the secret into the variable GOOGLE_SECRET first.").await;
+    shell.until("exit=0").await;
+    shell.assert_sane().await;
+    let config: toml::Table = toml::from_str(&written(&home)).expect("TOML");
+    assert_eq!(config["providers"]["work"]["client_id"].as_str(), Some("x"));
+    for end in [CTRL_C, "\x04"] {
+        shell.send(&format!("{program} config init --config other.toml; echo exit=$?\n")).await;
+        shell.until("address of its issuer:").await;
+        shell.until("> ").await;
+        shell.send(end).await;
+        shell.until("interrupted: nothing was sent or written").await;
+        shell.until("exit=2").await;
+        shell.assert_sane().await;
+    }
+    assert!(!home.path().join("other.toml").exists());
 }

@@ -98,6 +98,37 @@ async fn a_browser_that_comes_back_ends_the_question_and_restores_the_terminal()
 }
 
 #[tokio::test]
+async fn a_wrong_paste_at_a_login_asks_again_and_the_browser_can_still_come_back() {
+    for by_browser in [false, true] {
+        let case = Case::start().await;
+        let mut shell = Shell::start(&case.home, "xterm", &[]).await;
+        let link = case.login(&mut shell).await;
+        let foreign = format!("{}?code=abc&state=another\n", case.redirect_uri);
+        for (paste, problem) in [
+            ("\n", "that was empty"),
+            ("hello world\n", "contains no code"),
+            (foreign.as_str(), "its state does not match"),
+            ("a-wrong-code\n", "acme does not accept that code"),
+        ] {
+            shell.send(paste).await;
+            shell.until(problem).await;
+            shell.until("paste the address of its last page").await;
+            shell.until("> ").await;
+        }
+        let callback = browser::sign_in(&link, "alice").await;
+        if by_browser {
+            let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+            assert_eq!(client.get(&callback.url).send().await.expect("a page").status(), 200);
+        } else {
+            shell.send(&format!("{}\n", callback.url)).await;
+        }
+        shell.until("Signed in at acme as alice@example.com.").await;
+        shell.until("exit=0").await;
+        shell.assert_sane().await;
+    }
+}
+
+#[tokio::test]
 async fn ctrl_c_at_the_question_of_a_login_leaves_no_sign_in() {
     let case = Case::start().await;
     let mut shell = Shell::start(&case.home, "xterm", &[]).await;

@@ -211,7 +211,7 @@ async fn ctrl_d_and_a_refused_paste_end_the_question_with_their_exit_code() {
     let mut shell = case.shell("xterm").await;
     let foreign = case.broken_address().replace(&case.callback.state[20..], "another");
     for (paste, text) in [
-        (CTRL_D, "that was empty"),
+        (CTRL_D, "interrupted"),
         ("\n", "that was empty"),
         ("hello world\ntouch ran-by-the-shell\n", "contains no code"),
         (&foreign, "its state does not match"),

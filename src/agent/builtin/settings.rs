@@ -31,9 +31,7 @@ pub struct BuiltinSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum BuiltinError {
     /// The process was not started as a worker.
-    #[error(
-        "threadkey agent is the agent that the bot starts by agent.command; it does not run in a terminal: {0}"
-    )]
+    #[error("the bot starts `threadkey agent` as its agent.command, and it does not run in a terminal ({0})")]
     NotInWorker(#[from] TokenClientError),
     /// A variable is missing or wrong.
     #[error("{variable}: {detail}. Set it in the table agent.env of threadkey.toml")]

@@ -228,7 +228,7 @@ fn refused(provider: &Named, program: &Path, reasons: &[String]) -> Failure {
     let text = if reasons.is_empty() {
         let known: Vec<_> = tools::tools().map(|tool| tool.name.as_str()).collect();
         format!(
-            "no tool is known that {} is, and {id} has no preset that names its tools: name one with --tool ({}), or let the program run `threadkey token {id}` itself",
+            "{} is no tool that threadkey knows, and {id} has no preset that names its tools: name one with --tool ({}), or let the program run `threadkey token {id}` itself",
             program.display(),
             known.join(", ")
         )

@@ -3,6 +3,8 @@
 //!
 //! The listener and the question for a paste wait at the same time, and the first answer ends both.
 //! Each ends in [`Broker::finish`], which checks the state and the issuer, and exchanges the code.
+//! After a wrong paste the question comes again, and the listener goes on: the browser may still come
+//! back.
 //!
 //! A process that dies here leaves the pending sign-in, which expires by itself; during the exchange
 //! it leaves a journal, from which the next process continues. Ctrl-C cancels the sign-in at each
@@ -46,6 +48,15 @@ enum Event {
     Ended(News),
 }
 
+/// The result of an event.
+enum Conclusion {
+    Finished(Finished),
+    /// The sign-in is over, and its end was reported.
+    Reported,
+    /// The sign-in is still open, and another paste can finish it.
+    WrongPaste(String),
+}
+
 /// Signs a tenant in.
 ///
 /// # Errors
@@ -83,8 +94,7 @@ pub(super) async fn run(
         if is_finished || !stdin_is_terminal() {
             return Ok(());
         }
-        let event = wait(broker, &started, None, &mut interrupts, now).await;
-        return match conclude_unless_interrupted(broker, &started, event, &mut interrupts).await? {
+        return match wait_and_conclude(broker, &started, None, &mut interrupts, now).await? {
             Some(finished) => sign_in::conclude(broker, finished).await,
             None => Ok(()),
         };
@@ -94,8 +104,7 @@ pub(super) async fn run(
     let is_opened = !no_browser && browser::is_here() && browser::open(waiting.entrance()).is_ok();
     print_notice(&instructions(&started, is_opened, port, now));
     print_result(&format!("{link}\n"))?;
-    let event = wait(broker, &started, Some(&mut waiting), &mut interrupts, now).await;
-    let result = conclude_unless_interrupted(broker, &started, event, &mut interrupts).await;
+    let result = wait_and_conclude(broker, &started, Some(&mut waiting), &mut interrupts, now).await;
     waiting.end().await;
     match result? {
         // The page has gone out, so the question may take its time.
@@ -149,6 +158,25 @@ fn instructions(started: &SignIn, is_opened: bool, port: u16, now: UnixTime) -> 
         )
     };
     format!("{resumed}{open} This command ends by itself after the sign-in; Ctrl-C cancels it. {elsewhere}.")
+}
+
+/// Waits for an event and acts on it, until the sign-in is over. Returns the finished sign-in, unless it
+/// was reported already.
+async fn wait_and_conclude(
+    broker: &Broker,
+    started: &SignIn,
+    mut waiting: Option<&mut Waiting>,
+    interrupts: &mut Interrupts,
+    now: UnixTime,
+) -> Result<Option<Finished>, Failure> {
+    loop {
+        let event = wait(broker, started, waiting.as_deref_mut(), interrupts, now).await;
+        match conclude_unless_interrupted(broker, started, event, interrupts).await? {
+            Conclusion::Finished(finished) => return Ok(Some(finished)),
+            Conclusion::Reported => return Ok(None),
+            Conclusion::WrongPaste(problem) => print_notice(&problem),
+        }
+    }
 }
 
 /// Waits for the first event.
@@ -211,14 +239,13 @@ async fn ended_elsewhere(broker: &Broker, started: &SignIn, now: UnixTime) -> Re
     }
 }
 
-/// Acts on the event, and cancels the sign-in if the user interrupts that. Returns the finished sign-in,
-/// unless it was reported already.
+/// Acts on the event, and cancels the sign-in if the user interrupts that.
 async fn conclude_unless_interrupted(
     broker: &Broker,
     started: &SignIn,
     event: Result<Event, Failure>,
     interrupts: &mut Interrupts,
-) -> Result<Option<Finished>, Failure> {
+) -> Result<Conclusion, Failure> {
     let Tenant { provider, principal } = &started.tenant;
     let mut concluded = Box::pin(conclude(broker, started, event));
     tokio::select! {
@@ -244,21 +271,28 @@ async fn conclude_unless_interrupted(
     Err(Failure::new(Exit::Usage, format!("interrupted: the sign-in for {} is cancelled", started.tenant)))
 }
 
-/// Acts on the event. Returns the finished sign-in, unless it was reported already.
+/// Acts on the event.
 async fn conclude(
     broker: &Broker,
     started: &SignIn,
     event: Result<Event, Failure>,
-) -> Result<Option<Finished>, Failure> {
+) -> Result<Conclusion, Failure> {
     let Tenant { provider, principal } = &started.tenant;
     let over =
         |text: &str| Err(Failure::new(Exit::NoSession, format!("the sign-in for {} {text}", started.tenant)));
     match event? {
-        Event::Answered(answer) => answered(broker, &started.tenant, answer).await.map(Some),
+        Event::Answered(answer) => answered(broker, &started.tenant, answer).await.map(Conclusion::Finished),
         Event::Pasted(paste) => {
-            let pasted = Pasted::parse(paste.expose())?;
-            let finished = broker.finish(*principal, Some(provider), pasted).await;
-            finished.map(Some).map_err(|error| sign_in::explained(error, broker))
+            let finished = match Pasted::parse(paste.expose()) {
+                Ok(pasted) => broker.finish(*principal, Some(provider), pasted).await,
+                Err(error) => Err(error.into()),
+            };
+            let asks_again = finished.as_ref().is_err_and(is_wrong_paste);
+            match finished.map_err(|error| sign_in::explained(error, broker)) {
+                Ok(finished) => Ok(Conclusion::Finished(finished)),
+                Err(failure) if asks_again => Ok(Conclusion::WrongPaste(failure.text)),
+                Err(failure) => Err(failure),
+            }
         }
         Event::Interrupted => {
             broker.cancel(*principal, Some(provider)).await?;
@@ -269,9 +303,9 @@ async fn conclude(
         }
         Event::Ended(News::SignedIn(signed_in)) => {
             print_notice(&signed_in_text(&signed_in));
-            Ok(None)
+            Ok(Conclusion::Reported)
         }
-        Event::Ended(News::Undecided(undecided)) => Ok(Some(Finished::Undecided(undecided))),
+        Event::Ended(News::Undecided(undecided)) => Ok(Conclusion::Finished(Finished::Undecided(undecided))),
         Event::Ended(News::Cancelled) => over("was cancelled"),
         Event::Ended(News::Replaced) => over("was replaced by a newer one"),
         Event::Ended(News::LoggedOut) => over("was dropped by a logout"),
@@ -302,6 +336,21 @@ async fn answered(broker: &Broker, tenant: &Tenant, answer: Answer) -> Result<Fi
 /// Whether the user or the provider has refused the sign-in, so that its link is of no more use.
 fn is_refused(error: &FinishError) -> bool {
     matches!(error, FinishError::Paste(PasteError::Denied { .. }) | FinishError::RequestRefused { .. })
+}
+
+/// Whether the sign-in is still open, and the user can paste something else.
+fn is_wrong_paste(error: &FinishError) -> bool {
+    match error {
+        FinishError::Paste(problem) => !matches!(problem, PasteError::Denied { .. }),
+        FinishError::StateMismatch
+        | FinishError::StateNeeded(_)
+        | FinishError::IssuerMismatch { .. }
+        | FinishError::IssuerMissing(_)
+        | FinishError::CodeSpent(_)
+        | FinishError::Refused { .. }
+        | FinishError::Unreachable { .. } => true,
+        _ => false,
+    }
 }
 
 fn page_of(finished: &Finished) -> Page {

@@ -15,6 +15,25 @@ impl Keyboard for Script {
     }
 
     fn suspend(&mut self) {}
+
+    fn columns(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// The same on a terminal of so many columns.
+struct Wide(Script, usize);
+
+impl Keyboard for Wide {
+    async fn next(&mut self, buffer: &mut [u8]) -> io::Result<Event> {
+        self.0.next(buffer).await
+    }
+
+    fn suspend(&mut self) {}
+
+    fn columns(&self) -> Option<usize> {
+        Some(self.1)
+    }
 }
 
 const AT_ONCE: Duration = Duration::from_millis(1);
@@ -102,7 +121,10 @@ async fn ctrl_c_in_a_paste_leaves_nothing_of_it_to_the_shell() {
 
 #[tokio::test(start_paused = true)]
 async fn ctrl_d_ends_an_answer_and_a_signal_or_a_closed_terminal_ends_the_question() {
-    assert_eq!(text(&[(A_SECOND, "\x04")]).await.as_deref(), Some(""));
+    assert_eq!(answer_and_screen(&[(A_SECOND, "\x04")], Echo::Length).await.0, Some(Answer::Interrupted));
+    let pieces = [(A_SECOND, Event::Closed, Vec::new())];
+    let answer = read(&mut Script(pieces.into()), &mut io::sink(), Echo::Text, |_| false).await;
+    assert_eq!(answer.expect("the script has no errors"), Answer::Interrupted);
     assert_eq!(text(&[(A_SECOND, "abc\x04")]).await.as_deref(), Some("abc"));
     for (event, expected) in
         [(Event::Interrupted, Answer::Interrupted), (Event::Closed, Answer::Text("abc".to_owned().into()))]
@@ -140,4 +162,26 @@ async fn the_screen_shows_the_length_of_a_secret_and_the_text_of_a_short_answer(
     assert!(!screen.contains("canary") && !screen.contains("anar"), "{screen:?}");
     let (_, screen) = answer_and_screen(&[(AT_ONCE, "keep"), (AT_ONCE, "\x7f\n")], Echo::Text).await;
     assert!(screen.ends_with("\r> keep\r> kee \r> kee"), "{screen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_answer_shows_its_end_in_one_line_of_the_terminal() {
+    let typed = "https://id.acme.example/tenant/0123456789";
+    for (columns, expected) in [
+        (80, "\r> https://id.acme.example/tenant/0123456789"),
+        (44, "\r> https://id.acme.example/tenant/0123456789"),
+        (43, "\r> …tps://id.acme.example/tenant/0123456789"),
+        (20, "\r> …enant/0123456789"),
+        (3, "\r> …t/0123456789"),
+    ] {
+        let pieces = [(AT_ONCE, Event::Bytes(typed.len()), typed.as_bytes().to_vec())];
+        let end = (AT_ONCE, Event::Interrupted, Vec::new());
+        let script = Script(pieces.into_iter().chain([end]).collect());
+        let mut screen = Vec::new();
+        let mut keyboard = Wide(script, columns);
+        let answer = read(&mut keyboard, &mut screen, Echo::Text, |_| false).await;
+        answer.expect("the script has no errors");
+        let screen = String::from_utf8(screen).expect("it is UTF-8");
+        assert!(screen.ends_with(expected), "{columns}: {screen:?}");
+    }
 }

@@ -100,17 +100,17 @@ async fn a_choice_that_expired_a_day_ago_is_revoked_by_the_next_command() {
     }
 }
 
-/// Types into a pseudo-terminal: the address after the first question, then an answer.
+/// Types into a pseudo-terminal: the address after the first question, then an answer at each choice.
 const TERMINAL: &str = r#"
 import os, pty, sys
-program, address, answer = sys.argv[1:4]
+program, address, answers = sys.argv[1:4]
 pid, terminal = pty.fork()
 if pid == 0:
     os.execv(program, [program, "auth", "code"])
 output = b""
-def until(words):
+def until(words, count=1):
     global output
-    while words not in output:
+    while output.count(words) < count:
         try:
             more = os.read(terminal, 4096)
         except OSError:
@@ -120,8 +120,9 @@ def until(words):
         output += more
 until(b"ended on:")
 os.write(terminal, address.encode() + b"\n")
-until(b"Switch or keep?")
-os.write(terminal, answer.encode() + b"\n")
+for number, answer in enumerate(answers.split("|")):
+    until(b"Switch or keep?", number + 1)
+    os.write(terminal, answer.encode() + b"\n")
 until(b"text that never appears")
 sys.stdout.buffer.write(output)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
@@ -137,7 +138,9 @@ async fn a_paste_on_a_terminal_asks_for_the_choice_and_obeys_the_answer() {
     for (answer, exit, holds, expected) in [
         ("switch", 0, "bob@example.com", "in place of alice@example.com"),
         ("keep", 0, "alice@example.com", "stays with alice@example.com"),
-        ("maybe", 2, "alice@example.com", "threadkey auth keep acme"),
+        ("maybe|switch", 0, "bob@example.com", "The answer is neither `switch` nor `keep`."),
+        ("\x03", 2, "alice@example.com", "threadkey auth keep acme"),
+        ("\x04", 2, "alice@example.com", "Interrupted: the new sign-in is saved, and not used."),
     ] {
         let (_server, home, _) = undecided().await;
         let address = callback(&home, "bob").await;

@@ -209,3 +209,66 @@ async fn an_mcp_server_never_gets_the_token_of_a_provider_that_had_its_name() {
     let ended = home.run(&["token", "acme"]).await;
     assert_eq!((ended.code, ended.stdout.as_str()), (4, ""), "{ended:?}");
 }
+
+#[tokio::test]
+async fn a_named_configuration_that_does_not_exist_is_reported_with_the_next_step() {
+    let home = home();
+    let option = home.run(&["--config", "gone.toml", "auth", "status"]).await;
+    assert_refused(&option, 2, "gone.toml, which --config names: correct --config, or write the file with");
+    let variable =
+        home.run_in(&["auth", "status"], "", &[("THREADKEY_CONFIG", "/gone/threadkey.toml")]).await;
+    assert_refused(
+        &variable,
+        2,
+        "/gone/threadkey.toml, which THREADKEY_CONFIG names: correct THREADKEY_CONFIG",
+    );
+    let nowhere = home.run_in(&["auth", "status"], "", &[("THREADKEY_CONFIG", ""), ("HOME", "")]).await;
+    assert_refused(&nowhere, 2, "HOME names no folder, so no file of yours was looked for");
+}
+
+#[tokio::test]
+async fn a_command_runs_in_a_folder_that_was_removed() {
+    let home = with_session(FRESH, json!({}));
+    let gone = |command: &str| {
+        let program = crate::support::program::path().display().to_string();
+        let script = format!("mkdir gone && cd gone && rmdir ../gone && exec {program} {command}");
+        tokio::process::Command::new("/bin/sh")
+            .args(["-c", &script])
+            .current_dir(home.path())
+            .env("THREADKEY_CONFIG", home.path().join("threadkey.toml"))
+            .output()
+    };
+    let ended = gone("token acme").await.expect("the shell starts");
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), "access-7\n", "{ended:?}");
+    let ended = gone("--config threadkey.toml token acme").await.expect("the shell starts");
+    assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+    assert!(
+        String::from_utf8_lossy(&ended.stderr).contains("name the configuration by its whole path"),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test]
+async fn help_that_cannot_be_written_fails_and_a_closed_reader_does_not() {
+    let program = crate::support::program::path().display().to_string();
+    for (command, code) in [
+        ("--help >/dev/full", 1),
+        ("--version >/dev/full", 1),
+        ("token --help >/dev/full", 1),
+        ("nonsense >/dev/full", 2),
+        ("--help | exec true", 0),
+    ] {
+        let script = format!("{program} {command}");
+        let ended = tokio::process::Command::new("/bin/sh").args(["-c", &script]).output().await;
+        let ended = ended.expect("the shell starts");
+        assert_eq!(ended.status.code(), Some(code), "{command}: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn exec_without_a_command_names_the_form_of_the_command_line() {
+    for arguments in [&["exec", "acme"][..], &["exec", "acme", "gh", "pr"], &["exec", "acme", "--"]] {
+        let ended = home().run(arguments).await;
+        assert_refused(&ended, 2, "no command is given: write it after `--`, as in `threadkey exec acme -- ");
+    }
+}

@@ -392,7 +392,7 @@ async fn exec_refuses_wrong_inputs_before_the_command_starts() {
     let marker = terminal.home.path().join("marker");
     let touch = ["--", "touch", marker.to_str().unwrap()];
     for (arguments, code, problem) in [
-        (&["acme"][..], 2, "no tool is known"),
+        (&["acme"][..], 2, "is no tool that threadkey knows"),
         (&["other", "--tool", "grok"], 2, "there is no provider other"),
         (&["acme", "--tool", "grokk"], 2, "did you mean grok?"),
         (&["acme", "--tool", "codex"], 2, "--base-url"),
