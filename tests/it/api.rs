@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    authserver::{self, AuthServer, Reply},
+    authserver::{self, AuthServer, Lifetimes, Reply},
     browser,
     upstream::Upstream,
 };
@@ -261,6 +261,27 @@ async fn a_probed_token_that_the_provider_refuses_is_replaced_for_a_worker() {
     }
     assert_eq!(rig.server.events().of("alice").refreshes, 1);
     assert_problem(&rig.get("/v1/token/acme?probe=yes", Some(&worker)).await, 400, "invalid_request");
+}
+
+#[tokio::test]
+async fn a_report_of_an_older_token_leaves_its_worker_the_report_of_the_next_one() {
+    let rig = Rig::start().await;
+    let hour = std::time::Duration::from_secs(3600);
+    rig.server.set_lifetimes(Lifetimes { access_token: hour, ..Lifetimes::default() });
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    let [one, other] = [1, 2].map(|id| rig.worker(id, ALICE, None));
+    let report = async |worker: &Capability, token: &Value| {
+        let body = json!({ "access_token": token }).to_string();
+        let answer = rig.ask("POST", "/v1/token/acme/rejected", Some(worker.expose()), &body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body["access_token"].clone()
+    };
+    let first = rig.get("/v1/token/acme", Some(&one)).await.body["access_token"].clone();
+    let second = report(&one, &first).await;
+    assert_eq!(report(&other, &first).await, second, "it is replaced already");
+    rig.clock.advance(61);
+    assert_ne!(report(&other, &second).await, second);
+    assert_eq!(rig.server.events().of("alice").refreshes, 2);
 }
 
 #[tokio::test]
