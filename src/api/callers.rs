@@ -14,13 +14,19 @@ use super::{
 };
 use crate::{
     agent::Holder,
-    broker::Lease,
     ids::{Principal, ProviderId, Tenant},
-    secret::Scrubber,
+    secret::Secret,
 };
 
-/// The holder of the secret that a request presents.
-pub(super) enum Caller {
+/// The caller of a request, with the secret that it presented: the secret is checked again before a token
+/// leaves.
+pub(super) struct Caller {
+    pub(super) secret: Secret,
+    pub(super) identity: Identity,
+}
+
+/// The holder of a secret.
+pub(super) enum Identity {
     Worker(Holder),
     Operator(Arc<Operator>),
 }
@@ -28,17 +34,17 @@ pub(super) enum Caller {
 impl Caller {
     /// The holder of the request's place.
     pub(super) fn holding(&self) -> Holding {
-        match self {
-            Self::Worker(holder) => Holding::Conversation(holder.conversation.id),
-            Self::Operator(operator) => Holding::Operator(operator.name.clone()),
+        match &self.identity {
+            Identity::Worker(holder) => Holding::Conversation(holder.conversation.id),
+            Identity::Operator(operator) => Holding::Operator(operator.name.clone()),
         }
     }
 
     /// Returns the operator key, which some routes need.
     pub(super) fn operator(&self) -> Result<&Operator, Problem> {
-        match self {
-            Self::Worker(_) => Err(Problem::needs_operator_key()),
-            Self::Operator(operator) => Ok(operator),
+        match &self.identity {
+            Identity::Worker(_) => Err(Problem::needs_operator_key()),
+            Identity::Operator(operator) => Ok(operator),
         }
     }
 
@@ -59,13 +65,18 @@ impl Operator {
 impl Api {
     /// Returns the caller. A secret that opens nothing here looks the same as none.
     pub(super) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let unauthorized = || Problem::unauthorized(self.via);
-        let presented = bearer(headers).ok_or_else(unauthorized)?;
-        if let Some(operator) = self.operators.holder(presented) {
-            return Ok(Caller::Operator(operator));
+        let secret = bearer(headers).ok_or_else(|| Problem::unauthorized(self.via))?;
+        let identity = self.identity(&secret)?;
+        Ok(Caller { secret, identity })
+    }
+
+    /// Returns the present holder of a secret.
+    pub(super) fn identity(&self, secret: &Secret) -> Result<Identity, Problem> {
+        if let Some(operator) = self.operators.holder(secret.expose()) {
+            return Ok(Identity::Operator(operator));
         }
-        let worker = self.capabilities.holder(presented).filter(|_| self.via == Via::Socket);
-        worker.map(Caller::Worker).ok_or_else(unauthorized)
+        let worker = self.capabilities.holder(secret.expose()).filter(|_| self.via == Via::Socket);
+        worker.map(Identity::Worker).ok_or_else(|| Problem::unauthorized(self.via))
     }
 
     /// Returns the tenant whose tokens an operator's program may read. The answer to a scope that is
@@ -98,19 +109,6 @@ impl Api {
             return Err(Problem::principals_of_key(name));
         }
         Ok(Tenant::new(provider, principal))
-    }
-
-    /// Hands a token out to an operator's program, if its key is still live and covers the tenant. A
-    /// refresh takes a while, and the key may have been replaced meanwhile.
-    pub(super) fn to_operator(&self, headers: &HeaderMap, lease: &Lease) -> Result<(), Problem> {
-        let caller = self.caller(headers)?;
-        let operator = caller.operator()?;
-        if !operator.scope.covers(&lease.tenant) {
-            return Err(Problem::principals_of_key(&operator.name));
-        }
-        Scrubber::of_process().note(lease.access_token.expose());
-        tracing::debug!(key = operator.name, tenant = %lease.tenant, generation = lease.generation, "an operator key was given a token");
-        Ok(())
     }
 }
 

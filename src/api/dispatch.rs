@@ -76,22 +76,34 @@ impl Dispatch {
         }
     }
 
-    /// Answers a request.
-    pub(super) async fn answer(&self, request: Request<Incoming>, share: Arc<ConnectionShare>) -> Response {
+    /// Answers a request. Many requests may wait at once, so its future is small: an `async fn` would have
+    /// room for its arguments twice.
+    pub(super) fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        share: Arc<ConnectionShare>,
+    ) -> impl Future<Output = Response> + Send {
         let started = Instant::now();
-        let figures = self.figures_of(request.uri().path());
-        let refused = self.guard.and_then(|guard| guard.refusal(request.headers()));
-        let mut response = match (refused, provider_of(&request)) {
-            (Some(problem), _) => problem.into_response(),
-            (None, Some(provider)) => {
-                let answered = self.api.token(&share, provider, request.uri().query(), request.headers());
-                answered.await.into_response()
-            }
-            (None, None) => self.routed(request, share).await,
-        };
-        self.api.metrics.count_request(figures, response.status(), started.elapsed());
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
+        async move {
+            let figures = self.figures_of(request.uri().path());
+            let refused = self.guard.and_then(|guard| guard.refusal(request.headers()));
+            let mut response = if let Some(problem) = refused {
+                problem.into_response()
+            } else if let Some(provider) = provider_of(&request) {
+                let wanted = self.api.token_request(provider, request.uri().query(), request.headers());
+                // The caller may wait from here on.
+                drop(request);
+                match wanted {
+                    Ok(wanted) => self.api.token(&share, wanted).await.into_response(),
+                    Err(problem) => problem.into_response(),
+                }
+            } else {
+                Box::pin(self.routed(request, share)).await
+            };
+            self.api.metrics.count_request(figures, response.status(), started.elapsed());
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            response
+        }
     }
 
     async fn routed(&self, mut request: Request<Incoming>, share: Arc<ConnectionShare>) -> Response {

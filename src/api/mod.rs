@@ -36,6 +36,7 @@ mod sessions;
 mod shares;
 mod state;
 mod stream;
+mod token_request;
 mod via;
 
 use std::path::PathBuf;

@@ -8,14 +8,13 @@
 //! A wait ends with a change of the owner's sessions, the owner's refusal, the requested time, the end of
 //! the worker, or that of this process. A caller that leaves drops it, and the question stays.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use axum::{http::HeaderMap, response::Response};
+use axum::response::Response;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
     problem::Problem,
-    request::bearer,
     shares::{ConnectionShare, Holding},
     state::Api,
 };
@@ -23,14 +22,15 @@ use crate::{
     agent::Holder,
     broker::{Lease, OwnerWait, WorkerTokenError},
     ids::ProviderId,
+    secret::Secret,
 };
 
 /// The request of a worker for a token.
 pub(super) struct WorkerRequest<'a> {
     pub(super) api: &'a Api,
-    pub(super) share: &'a Arc<ConnectionShare>,
-    pub(super) headers: &'a HeaderMap,
-    pub(super) holder: &'a Holder,
+    pub(super) share: &'a ConnectionShare,
+    pub(super) secret: Secret,
+    pub(super) holder: Holder,
     pub(super) provider: ProviderId,
     pub(super) min_ttl: Duration,
     pub(super) wait: Duration,
@@ -48,7 +48,7 @@ impl WorkerRequest<'_> {
             // Boxed, so that a request that waits does not hold the room of an attempt.
             let attempt = async { Ok(Box::pin(self.attempt()).await) };
             let error = match self.share.run_request(holding(), attempt).await? {
-                Ok(lease) => return self.api.answer(self.headers, lease),
+                Ok(lease) => return self.api.to_worker(&self.secret, lease),
                 Err(error) => error,
             };
             if self.wait.is_zero() || !error.needs_sign_in() {
@@ -57,7 +57,7 @@ impl WorkerRequest<'_> {
             match &mut waiting {
                 // The attempt after it finds a session from before its subscription.
                 None => {
-                    waiting = Some(Box::pin(self.api.tokens.owner_wait(self.holder, &self.provider)).await?)
+                    waiting = Some(Box::pin(self.api.tokens.owner_wait(&self.holder, &self.provider)).await?)
                 }
                 Some(waiting) => {
                     self.share.run_wait(holding(), self.wait_once(waiting, error, deadline)).await?;
@@ -67,7 +67,7 @@ impl WorkerRequest<'_> {
     }
 
     async fn attempt(&self) -> Result<Lease, WorkerTokenError> {
-        let entitlement = self.api.tokens.entitlement(self.holder, &self.provider).await?;
+        let entitlement = self.api.tokens.entitlement(&self.holder, &self.provider).await?;
         match self.is_probed {
             false => entitlement.token(self.min_ttl).await,
             true => entitlement.probed_token(self.min_ttl).await,
@@ -81,15 +81,14 @@ impl WorkerRequest<'_> {
         error: WorkerTokenError,
         deadline: Instant,
     ) -> Result<(), Problem> {
-        let presented = bearer(self.headers).unwrap_or_default();
-        let voided = self.api.capabilities.voided_for(presented);
+        let voided = self.api.capabilities.voided_for(self.secret.expose());
         tokio::select! {
             biased;
             changed = waiting.next() => changed.map_err(|end| Problem::of_owner_wait(end, error)),
             () = voided.cancelled() => Err(Problem::unauthorized(self.api.via)),
             () = sleep_until(deadline) => {
                 // An owner who has lost the right cannot sign in for this worker any more.
-                Box::pin(self.api.tokens.entitlement(self.holder, &self.provider)).await?;
+                Box::pin(self.api.tokens.entitlement(&self.holder, &self.provider)).await?;
                 Err(Problem::authorization_timeout(&self.provider, self.wait))
             }
         }

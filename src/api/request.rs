@@ -1,6 +1,6 @@
 //! The parts of a request: credentials, parameters and body.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use axum::{
     body::{Body, Bytes},
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::problem::Problem;
 use crate::{
     broker::{DEFAULT_MIN_TTL, LONGEST_OWNER_WAIT},
-    secret::AccessToken,
+    secret::{AccessToken, Secret},
 };
 
 /// The longest body that a request may have, in bytes.
@@ -38,12 +38,12 @@ pub(super) struct InsufficientScope {
 
 /// The parameters of a request. An unknown one is an error, because ignoring it could hide a mistake.
 #[derive(Debug)]
-pub(super) struct Parameters(BTreeMap<String, String>);
+pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
     /// Parses the query of a request that takes parameters with the given names.
     pub(super) fn of(query: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
-        let mut found = BTreeMap::new();
+        let mut found: Vec<(String, String)> = Vec::new();
         for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             if !known.contains(&name.as_ref()) {
                 return Err(Problem::invalid_request(match known {
@@ -53,25 +53,27 @@ impl Parameters {
                     }
                 }));
             }
-            if found.insert(name.clone().into_owned(), value.into_owned()).is_some() {
+            if found.iter().any(|(other, _)| *other == name) {
                 return Err(Problem::invalid_request(format!("{name} occurs twice: send it once")));
             }
+            found.push((name.into_owned(), value.into_owned()));
         }
         Ok(Self(found))
     }
 
     /// Takes the value of a parameter.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
-        self.0.remove(name)
+        let at = self.0.iter().position(|(other, _)| other == name)?;
+        Some(self.0.swap_remove(at).1)
     }
 }
 
 /// Returns the credentials of RFC 6750 §2.1. A request with two such headers has none.
-pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<Secret> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let (one, None) = (all.next()?, all.next()) else { return None };
     let (scheme, credentials) = one.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| credentials.trim())
+    scheme.eq_ignore_ascii_case("bearer").then(|| Secret::new(credentials.trim()))
 }
 
 /// Takes `min_ttl`, which is in whole seconds.
@@ -151,10 +153,11 @@ mod tests {
 
     #[test]
     fn only_a_single_bearer_header_is_accepted() {
-        assert_eq!(bearer(&headers(&["Bearer abc"])), Some("abc"));
-        assert_eq!(bearer(&headers(&["bearer abc"])), Some("abc"));
+        for good in ["Bearer abc", "bearer abc"] {
+            assert!(bearer(&headers(&[good])).is_some_and(|secret| secret.expose() == "abc"), "{good}");
+        }
         for bad in [&[][..], &["Basic abc"], &["Bearer"], &["Bearer abc", "Bearer abc"]] {
-            assert_eq!(bearer(&headers(bad)), None, "{bad:?}");
+            assert!(bearer(&headers(bad)).is_none(), "{bad:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The routes, and the answers to requests for tokens.
+//! The routes.
 //!
 //! Each route is declared by the attribute above its handler, from which the OpenAPI document has it
 //! too (`openapi`).
@@ -16,21 +16,19 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    callers::Caller,
+    callers::Identity,
     health,
     openapi::{Anyone, NextSignIn, ReportProblems, ScopeProblems, TokenProblems, base},
-    operators::{Operator, Right},
-    owner_wait::WorkerRequest,
     problem::Problem,
-    request::{Parameters, challenges, min_ttl, probe, rejected_token, wait},
+    request::{Parameters, challenges, rejected_token},
     scrape, sessions,
     shares::ConnectionShare,
     state::Api,
 };
 use crate::{
     agent::Holder,
-    broker::{Entitlement, Lease, TokenJson},
-    ids::{ProviderId, Tenant},
+    broker::{Entitlement, TokenJson},
+    ids::ProviderId,
 };
 
 /// The path of the most frequent request.
@@ -95,7 +93,7 @@ async fn token(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    api.token(&share, &provider, query.as_deref(), &headers).await
+    api.token(&share, api.token_request(&provider, query.as_deref(), &headers)?).await
 }
 
 /// Takes the report that a resource rejected a token before its expiry, and hands out another one: the
@@ -120,20 +118,19 @@ async fn rejected(
     let caller = api.caller(&headers)?;
     api.refuse_raw_tokens(&caller)?;
     let answer = async {
-        match &caller {
-            Caller::Worker(holder) => {
+        match &caller.identity {
+            Identity::Worker(holder) => {
                 let entitlement = api.entitlement(holder, &provider).await?;
                 Parameters::of(query.as_deref(), &[])?;
                 let token = rejected_token(body).await?;
-                api.answer(&headers, entitlement.rejected(&token).await?)
+                api.to_worker(&caller.secret, entitlement.rejected(&token).await?)
             }
-            Caller::Operator(operator) => {
+            Identity::Operator(operator) => {
                 let mut query = Parameters::of(query.as_deref(), &["principal"])?;
                 let tenant = api.token_tenant(operator, &provider, &mut query)?;
                 let token = rejected_token(body).await?;
                 let lease = api.tokens.rejected_by_operator(&operator.name, &tenant, &token).await?;
-                api.to_operator(&headers, &lease)?;
-                Ok(token_answer(lease))
+                api.to_operator(&caller.secret, lease)
             }
         }
     };
@@ -161,13 +158,13 @@ async fn insufficient_scope(
 ) -> Result<Response, Problem> {
     let caller = api.caller(&headers)?;
     let answer = async {
-        let scopes = match &caller {
-            Caller::Worker(holder) => {
+        let scopes = match &caller.identity {
+            Identity::Worker(holder) => {
                 let entitlement = api.entitlement(holder, &provider).await?;
                 Parameters::of(query.as_deref(), &[])?;
                 entitlement.insufficient_scope(&challenges(body).await?).await?
             }
-            Caller::Operator(operator) => {
+            Identity::Operator(operator) => {
                 let mut query = Parameters::of(query.as_deref(), &["principal"])?;
                 let tenant = api.token_tenant(operator, &provider, &mut query)?;
                 api.broker.insufficient_scope(&tenant, &challenges(body).await?).await?
@@ -179,88 +176,9 @@ async fn insufficient_scope(
     share.run_request(caller.holding(), Box::pin(answer)).await
 }
 
-/// Returns the answer with a token.
-fn token_answer(lease: Lease) -> Response {
-    // One allocation: the buffer of axum's own `Json` begins with 128 bytes, and grows by copies.
-    let mut body = Vec::with_capacity(512 + lease.access_token.expose().len());
-    // It fails for maps with keys that are no text alone.
-    let written = serde_json::to_writer(&mut body, &TokenJson::from(lease));
-    debug_assert!(written.is_ok(), "a token is JSON");
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
-}
-
 impl Api {
-    /// Answers a request for a token.
-    pub(super) async fn token(
-        &self,
-        share: &Arc<ConnectionShare>,
-        provider: &str,
-        query: Option<&str>,
-        headers: &HeaderMap,
-    ) -> Result<Response, Problem> {
-        let caller = self.caller(headers)?;
-        self.refuse_raw_tokens(&caller)?;
-        let operator = match &caller {
-            Caller::Worker(holder) => {
-                let mut query = Parameters::of(query, &["min_ttl", "wait", "probe"])?;
-                let (min_ttl, wait, is_probed) =
-                    (min_ttl(&mut query)?, wait(&mut query)?, probe(&mut query)?);
-                let provider = provider.parse().map_err(|_| Problem::provider_not_allowed())?;
-                let request =
-                    WorkerRequest { api: self, share, headers, holder, provider, min_ttl, wait, is_probed };
-                return Box::pin(request.answer()).await;
-            }
-            Caller::Operator(operator) => operator,
-        };
-        let answer = async {
-            let mut query = Parameters::of(query, &["min_ttl", "wait", "probe", "principal"])?;
-            let tenant = self.token_tenant(operator, provider, &mut query)?;
-            let (min_ttl, is_probed) = (min_ttl(&mut query)?, probe(&mut query)?);
-            // A key has no owner to ask.
-            wait(&mut query)?;
-            let lease = match is_probed {
-                false => self.tokens.operators_token(&operator.name, &tenant, min_ttl).await?,
-                true => {
-                    Box::pin(self.tokens.operators_probed_token(&operator.name, &tenant, min_ttl)).await?
-                }
-            };
-            self.to_operator(headers, &lease)?;
-            Ok(token_answer(lease))
-        };
-        share.run_request(caller.holding(), Box::pin(answer)).await
-    }
-
-    /// Refuses a worker where workers get tokens by the injecting proxy alone.
-    fn refuse_raw_tokens(&self, caller: &Caller) -> Result<(), Problem> {
-        match caller {
-            Caller::Worker(_) if self.inject_only => Err(Problem::raw_tokens_disabled()),
-            Caller::Worker(_) | Caller::Operator(_) => Ok(()),
-        }
-    }
-
     async fn entitlement(&self, holder: &Holder, provider: &str) -> Result<Entitlement<'_>, Problem> {
         let provider: ProviderId = provider.parse().map_err(|_| Problem::provider_not_allowed())?;
         Ok(self.tokens.entitlement(holder, &provider).await?)
-    }
-
-    /// Returns the tenant of an operator's request for a token.
-    fn token_tenant(
-        &self,
-        operator: &Operator,
-        provider: &str,
-        query: &mut Parameters,
-    ) -> Result<Tenant, Problem> {
-        self.operators_tenant(operator, provider, query.take("principal").as_deref(), Right::Tokens)
-    }
-
-    /// Answers with the token if the capability is still live. A refresh takes a while, and the
-    /// worker may have ended meanwhile.
-    pub(super) fn answer(&self, headers: &HeaderMap, lease: Lease) -> Result<Response, Problem> {
-        let Caller::Worker(holder) = self.caller(headers)? else {
-            return Err(Problem::unauthorized(self.via));
-        };
-        let (conversation, tenant) = (holder.conversation.id, &lease.tenant);
-        tracing::debug!(%conversation, %tenant, generation = lease.generation, "a worker was given a token");
-        Ok(token_answer(lease))
     }
 }

@@ -147,8 +147,8 @@ struct Inner {
     metrics: BrokerMetrics,
 }
 
-/// The result of a flight, the single refresh of one tenant in this process.
-type FlightResult = Result<Session, TokenError>;
+/// The result of a flight, the single refresh of one tenant in this process. Its callers share it.
+type FlightResult = Result<Arc<Session>, TokenError>;
 
 /// Receives a flight's result.
 type Joined = watch::Receiver<Option<FlightResult>>;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     ids::Tenant,
-    oauth::{Provider, Userinfo},
+    oauth::{Provider, Undiscovered, Userinfo},
     secret::AccessToken,
     session::{Change, Changed, Entry, Retry, Session, Wish, adopts},
     store::Purpose,
@@ -38,10 +38,10 @@ impl Broker {
         if let Some(exchange) = self.inner.providers.exchange(&tenant.provider) {
             return Box::pin(self.exchanged(&exchange, tenant, wish)).await;
         }
-        match self.environment_lease(tenant, &wish) {
-            Some(result) => result,
-            None => self.stored_token_for(tenant, wish).await,
+        if let Some(result) = self.environment_lease(tenant, &wish) {
+            return result;
         }
+        self.stored_token_for(tenant, wish).await
     }
 
     /// Returns the token of the environment, if this tenant has one. It takes precedence over the
@@ -57,17 +57,21 @@ impl Broker {
 
     /// As [`Broker::token_for`], from the stored session alone.
     pub(super) async fn stored_token_for(&self, tenant: &Tenant, wish: Wish) -> Result<Lease, TokenError> {
-        if let Some(decided) = self.without_endpoints(tenant, &wish).await? {
+        let providers = &self.inner.providers;
+        if providers.get(&tenant.provider).is_none()
+            && let Some(undiscovered) = providers.undiscovered(&tenant.provider)
+            && let Some(decided) = Box::pin(self.without_endpoints(tenant, &wish, &undiscovered)).await?
+        {
             return decided;
         }
         let provider = self.inner.usable(&tenant.provider).await?;
         let policy = TokenPolicy::new(&provider, wish.clone());
-        match self.at_once(tenant, &policy) {
-            Some(lease) => Ok(lease),
-            // Boxed, as the other ways of a token that is not fresh are: a caller's future has room for
-            // the fresh one alone, and is moved several times on its way through the API.
-            None => Box::pin(self.refreshed(tenant, &provider, &policy, wish)).await,
+        if let Some(lease) = self.at_once(tenant, &policy) {
+            return Ok(lease);
         }
+        // Boxed, as the other ways of a token that is not fresh are: a caller's future has room for the
+        // fresh one alone, and is moved several times on its way through the API.
+        Box::pin(self.refreshed(tenant, &provider, &policy, wish)).await
     }
 
     /// Returns the token of the record as it is in the store now, after a refresh if it needs one.
@@ -125,7 +129,8 @@ impl Broker {
                         self.note_use(tenant, &session);
                         return Ok(Lease::new(tenant, &session, now));
                     }
-                    entry = Box::new(Entry { session: Some(session), ..Entry::default() });
+                    let session = Some(Arc::unwrap_or_clone(session));
+                    entry = Box::new(Entry { session, ..Entry::default() });
                 }
             }
         }
@@ -138,14 +143,10 @@ impl Broker {
         &self,
         tenant: &Tenant,
         wish: &Wish,
+        undiscovered: &Undiscovered,
     ) -> Result<Option<Result<Lease, TokenError>>, TokenError> {
-        let providers = &self.inner.providers;
-        let Some(undiscovered) = providers.undiscovered(&tenant.provider) else { return Ok(None) };
-        if providers.get(&tenant.provider).is_some() {
-            return Ok(None);
-        }
         let entry = self.inner.store.read(tenant).await?;
-        let policy = TokenPolicy::of_undiscovered(&undiscovered, wish.clone());
+        let policy = TokenPolicy::of_undiscovered(undiscovered, wish.clone());
         Ok(match StoredToken::new(tenant, &entry, &policy, self.inner.now()) {
             StoredToken::Fresh(lease) => Some(Ok(lease)),
             StoredToken::Refused { error: error @ TokenError::NoSession(_), .. } => Some(Err(error)),

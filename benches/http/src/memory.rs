@@ -7,9 +7,11 @@ use tokio::{io::AsyncWriteExt as _, net::TcpListener, sync::mpsc};
 
 use crate::{
     load::{self, Target},
+    median,
     place::{EXPIRED_PATH, Place, TOKEN_PATH, request},
 };
 
+const ROUNDS: usize = 3;
 /// The kept connections: most of the places that there are for them.
 const KEPT: u64 = 120;
 /// The clients that wait: most of the places that there are for requests.
@@ -40,7 +42,32 @@ pub(crate) fn resident(pid: u32) -> Resident {
     Resident { total: field("VmRSS:"), own: field("RssAnon:") }
 }
 
+/// The memory of one process. All but the first in KiB.
+struct Figures {
+    idle: Resident,
+    kept: f64,
+    waiting: f64,
+}
+
+/// Measures several processes in turn: the pages that an allocator has free differ between them.
 pub(crate) async fn measure(threadkey: &Path) {
+    let mut all = Vec::new();
+    for _ in 0..ROUNDS {
+        all.push(once(threadkey).await);
+    }
+    let middle = |of: fn(&Figures) -> f64| median(all.iter().map(of).collect());
+    println!(
+        "| memory of an idle `run` | {:.1} MB, {:.1} MB of it its own | | | ≤ 20 MB |",
+        middle(|one| one.idle.total_mb()),
+        middle(|one| one.idle.own as f64 * 1024.0 / 1e6)
+    );
+    let kept = middle(|one| one.kept);
+    println!("| memory of a kept connection without a request | {kept:.1} KiB | | | |");
+    let waiting = middle(|one| one.waiting);
+    println!("| memory of a client that waits for a refresh | {waiting:.1} KiB | | | ≤ 16 KiB |");
+}
+
+async fn once(threadkey: &Path) -> Figures {
     let options = Options::default();
     let token = options.token.clone();
     let discord = Discord::start(options).await;
@@ -62,11 +89,6 @@ pub(crate) async fn measure(threadkey: &Path) {
     discord.bot_ready().await;
     settle().await;
     let idle = resident(pid);
-    println!(
-        "| memory of an idle `run` | {:.1} MB, {:.1} MB of it its own | | | ≤ 20 MB |",
-        idle.total_mb(),
-        idle.own as f64 * 1024.0 / 1e6
-    );
     // The memory that the first requests need is not that of a connection.
     let target = Target::Unix(place.socket());
     for _ in 0..20 {
@@ -74,19 +96,16 @@ pub(crate) async fn measure(threadkey: &Path) {
     }
     settle().await;
     let before = resident(pid);
-    let mut kept = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..KEPT {
         let mut stream = load::open(&target).await;
         load::exchange(&mut stream, &request(TOKEN_PATH), &mut Vec::new()).await;
-        kept.push(stream);
+        connections.push(stream);
     }
     let each = |more: Resident, less: Resident, clients: u64| {
         more.own.saturating_sub(less.own) as f64 / clients as f64
     };
-    println!(
-        "| memory of a kept connection without a request | {:.1} KiB | | | |",
-        each(resident(pid), before, KEPT)
-    );
+    let kept = each(resident(pid), before, KEPT);
     // One client starts the refresh, whose memory all of them share. The kept connections stay: the clients
     // that wait would have their memory otherwise, and be measured without it.
     let mut first = load::open(&target).await;
@@ -101,11 +120,7 @@ pub(crate) async fn measure(threadkey: &Path) {
         waiting.push(stream);
     }
     settle().await;
-    println!(
-        "| memory of a client that waits for a refresh | {:.1} KiB | | | ≤ 16 KiB |",
-        each(resident(pid), before, WAITING)
-    );
-    drop(kept);
+    Figures { idle, kept, waiting: each(resident(pid), before, WAITING) }
 }
 
 async fn settle() {

@@ -26,7 +26,7 @@ pub(super) struct Flight {
 /// The next step of the flight.
 pub(super) enum Settled {
     /// It returns the new session.
-    Refreshed(Box<Session>),
+    Refreshed(Arc<Session>),
     /// It sends again at once: the provider still takes the same refresh token.
     Repeat,
     /// It reads the record, which now holds the outcome.

@@ -198,7 +198,7 @@ impl Flight {
             let took = Some(started.elapsed());
             let may_repeat = first_sent.is_none() && self.is_in_grace(at);
             match self.settle(&mut lock, &session, &target, &attempt, took, may_repeat).await? {
-                Settled::Refreshed(session) => return Ok(*session),
+                Settled::Refreshed(session) => return Ok(session),
                 Settled::Repeat => repeat = Some((at, target)),
                 Settled::Recorded => break,
             }
@@ -227,7 +227,7 @@ impl Flight {
     /// The result if no request is needed, or `None` if one is.
     fn result_without_request(&self, session: &Session) -> Option<FlightResult> {
         if !self.wish.refuses(session) && adopts(session, Some(self.seen), self.inner.now()) {
-            return Some(Ok(session.clone()));
+            return Some(Ok(Arc::new(session.clone())));
         }
         match self.stored_token(session) {
             // A background flight begins with a token that serves, in order to refresh it.
@@ -240,7 +240,7 @@ impl Flight {
     fn result_from_record(&self, session: &Session) -> FlightResult {
         match self.stored_token(session) {
             StoredToken::Refused { error, .. } => Err(error),
-            _ if session.is_usable(self.inner.now()) => Ok(session.clone()),
+            _ if session.is_usable(self.inner.now()) => Ok(Arc::new(session.clone())),
             _ => Err(self.in_progress()),
         }
     }
@@ -252,7 +252,7 @@ impl Flight {
     }
 
     /// The session as stored now.
-    async fn read(&self) -> FlightResult {
+    async fn read(&self) -> Result<Session, TokenError> {
         let session = self.inner.store.read(&self.tenant).await?.session;
         session.ok_or_else(|| TokenError::NoSession(self.tenant.clone()))
     }

@@ -3,7 +3,7 @@
 //! Every write names the state that the request spent, so a late one changes nothing. The journal is
 //! emptied after the write; a process that dies in between leaves an answer for the next holder.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     backoff::backoff,
@@ -151,13 +151,14 @@ impl Flight {
         let serve = || {
             let mut refreshed = session.clone();
             refreshed.take(left(), self.inner.now());
-            self.result.send_replace(Some(Ok(refreshed)));
+            self.result.send_replace(Some(Ok(Arc::new(refreshed))));
         };
         let changed = commit(&self.inner, &self.tenant, Purpose::Refresh, lock, &settlement, serve).await;
         self.clear(lock).await;
         match changed.after.session {
             Some(refreshed) if changed.applied.took_effect() => {
                 tracing::info!(tenant = %self.tenant, generation = refreshed.generation, "refreshed");
+                let refreshed = Arc::new(refreshed);
                 if let Some(code) = session.end_code().map(str::to_owned) {
                     self.inner.publish(Event::Recovered { tenant: self.tenant.clone(), code });
                 }
@@ -169,7 +170,7 @@ impl Flight {
                     };
                     self.inner.tasks.spawn(task);
                 }
-                Settled::Refreshed(Box::new(refreshed))
+                Settled::Refreshed(refreshed)
             }
             after => {
                 tracing::info!(tenant = %self.tenant, "logged out or signed in again meanwhile; the late answer is dropped");
