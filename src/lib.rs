@@ -288,6 +288,8 @@
 //!   hook](../../../adr/0057-the-process-that-makes-a-change-runs-its-hook.md)
 //! - [58. reqwest gets tokens from a
 //!   middleware](../../../adr/0058-reqwest-gets-tokens-from-a-middleware.md)
+//! - [59. A token read asks the store and the rights each
+//!   time](../../../adr/0059-a-token-read-asks-the-store-and-the-rights-each-time.md)
 
 #[cfg(not(unix))]
 compile_error!("threadkey runs on Unix only: its locks are flock(2) and its token API is a Unix socket.");

@@ -14,12 +14,14 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use hyper::{Request, body::Incoming};
+use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tower_service::Service as _;
 
 use super::{
     browsers::BrowserGuard,
     metrics::RouteFigures,
+    problem::Problem,
     routes::{TOKEN_ROUTE, document, router},
     shares::ConnectionShare,
     state::Api,
@@ -107,6 +109,11 @@ impl Dispatch {
     }
 
     async fn routed(&self, mut request: Request<Incoming>, share: Arc<ConnectionShare>) -> Response {
+        // The router's own refusal of such a path is no problem.
+        if percent_decode_str(request.uri().path()).decode_utf8().is_err() {
+            return Problem::invalid_request("the path is not UTF-8 after its percent-decoding")
+                .into_response();
+        }
         request.extensions_mut().insert(share);
         let answered: Result<_, Infallible> = self.router.clone().call(request).await;
         answered.unwrap_or_else(|never| match never {})

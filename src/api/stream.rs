@@ -99,9 +99,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ProblemStream<S> {
     }
 }
 
-/// Whether hyper begins an answer of its own: an error without a body.
+/// Whether hyper writes an answer of its own: an error without a body, and nothing else. A refusal that
+/// waits after an answer to a slow reader is a part of its write, and stays bare.
 fn is_refusal(message: &[u8]) -> bool {
-    message.starts_with(b"HTTP/1.1 4") && message.windows(19).any(|line| line == b"content-length: 0\r\n")
+    message.starts_with(b"HTTP/1.1 4")
+        && message.windows(4).position(|end| end == b"\r\n\r\n") == message.len().checked_sub(4)
+        && message.windows(19).any(|line| line == b"content-length: 0\r\n")
 }
 
 /// Reads the status of a message that begins with `HTTP/1.1 431 …`.
@@ -168,6 +171,14 @@ mod tests {
         let (head, body) = (&b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"[..], &b"{}"[..]);
         assert_eq!(written(&[head, body]), [[head, body].concat()]);
         assert_eq!(written(&[b"", head, body]), [[head, body].concat()]);
+    }
+
+    #[test]
+    fn an_answer_that_is_written_with_a_refusal_after_it_is_not_replaced() {
+        let answer = &b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}"[..];
+        let refusal = &b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"[..];
+        let both = [answer, refusal].concat();
+        assert_eq!(written(&[&both]), [both.clone()]);
     }
 
     #[test]

@@ -446,6 +446,91 @@ async fn invalid_and_oversized_requests_are_answered_with_problems() {
 }
 
 #[tokio::test]
+async fn a_target_that_no_route_can_read_is_a_problem() {
+    let rig = Rig::start().await;
+    let worker = rig.worker(1, ALICE, None);
+    for (method, path) in [
+        ("GET", "/v1/token/%ff"),
+        ("HEAD", "/v1/token/%ff"),
+        ("HEAD", "/v1/token/acme"),
+        ("HEAD", "/v1/token/acme/rejected"),
+        ("HEAD", "/"),
+        ("POST", "/v1/token/%c3%28/rejected"),
+        ("POST", "/v1/token/%ff/insufficient_scope"),
+        ("DELETE", "/v1/sessions/acme/%ff"),
+        ("GET", "/v1/token/%"),
+        ("GET", "/v1/token/%zz"),
+        ("OPTIONS", "*"),
+        ("CONNECT", "acme:443"),
+        ("GET", "//v1/token/acme"),
+        ("GET", "/v1//token/acme"),
+        ("GET", "/v1/token/acme/"),
+        ("GET", "/v1/token/../token/acme"),
+        ("GET", "/v1/token/acme%2frejected"),
+    ] {
+        for secret in [None, Some(worker.expose())] {
+            let answer = rig.ask(method, path, secret, "").await;
+            assert!((400..500).contains(&answer.status), "{method} {path}: {answer:?}");
+            assert!(
+                answer.head.contains("content-type: application/problem+json"),
+                "{method} {path}: {answer:?}"
+            );
+            assert!(answer.head.contains("cache-control: no-store"), "{method} {path}: {answer:?}");
+            assert!(method != "HEAD" || answer.body == "", "{path}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_request_gets_the_same_answer_by_the_router_and_past_it() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    let worker = rig.worker(1, ALICE, None);
+    for query in [
+        "",
+        "?",
+        "?min_ttl=5",
+        "?min_ttl=x",
+        "?min_ttl=1&min_ttl=1",
+        "?a=b",
+        "?wait=0&probe=0",
+        "?probe=2",
+        "?%6din_ttl=5",
+        "?min_ttl=%35",
+    ] {
+        for secret in [None, Some("guess"), Some(worker.expose())] {
+            let [past, routed, absolute] = [
+                format!("/v1/token/acme{query}"),
+                format!("/v1/token/%61cme{query}"),
+                format!("http://localhost/v1/token/acme{query}"),
+            ]
+            .map(|target| async { rig.ask("GET", &{ target }, secret, "").await });
+            let (past, routed, absolute) = (past.await, routed.await, absolute.await);
+            for other in [routed, absolute] {
+                assert_eq!(past.status, other.status, "{query}: {past:?} {other:?}");
+                for member in ["code", "detail", "access_token"] {
+                    assert_eq!(past.body[member], other.body[member], "{query}: {past:?} {other:?}");
+                }
+            }
+        }
+    }
+    for provider in ["ACME", "other", "acme ", "\u{e9}", "acme;a=b", "{provider}"] {
+        let [past, routed] =
+            [provider.to_owned(), provider.bytes().map(|byte| format!("%{byte:02x}")).collect()];
+        let past = rig.get(&format!("/v1/token/{past}"), Some(&worker)).await;
+        let routed = rig.get(&format!("/v1/token/{routed}"), Some(&worker)).await;
+        if provider != "acme " {
+            assert_eq!(
+                (past.status, &past.body["code"]),
+                (routed.status, &routed.body["code"]),
+                "{provider}"
+            );
+        }
+        assert!(past.status >= 400 && routed.status >= 400, "{provider}");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_is_kept_and_its_every_error_is_a_problem() {
     let rig = Rig::start().await;
     let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";

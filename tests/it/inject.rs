@@ -9,6 +9,7 @@
 
 mod git;
 mod hostile;
+mod kept;
 mod replay;
 mod rights;
 mod upstream;

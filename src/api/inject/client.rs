@@ -3,7 +3,11 @@
 //!
 //! Each connection runs in a task of its own, which ends with its [`SendRequest`]. A request has it alone
 //! until its answer ends. A request or an answer that is dropped before ends the connection, so that the
-//! upstream stops.
+//! upstream stops. A body that still leaves after its answer has ended has [`END_WITHIN`], and a
+//! connection that nothing holds any more has [`CLOSE_WITHIN`] to close: an upstream that reads nothing
+//! would hold both for ever.
+//!
+//! A connection reads no more than [`MAX_BUFFER`] ahead of its reader.
 //!
 //! A server may close a kept connection at the moment at which a request leaves on it. The request then
 //! fails without a byte of an answer, which [`Failed::was_closed_before`] notes. It can be sent again on
@@ -29,12 +33,13 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     runtime::Handle,
-    time::Instant,
+    time::{Instant, sleep, timeout},
 };
+use tokio_util::sync::{CancellationToken, DropGuard};
 use url::Url;
 
 use super::{body::Attempt, headers::OwnHeaders, route::InjectRoute};
-use crate::net::{Outward, Stream, Trust, Unreachable};
+use crate::net::{Outward, Trust, Unreachable};
 
 /// How long an idle connection is kept. Most servers keep theirs a little longer.
 const IDLE: Duration = Duration::from_secs(50);
@@ -42,6 +47,12 @@ const IDLE: Duration = Duration::from_secs(50);
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// How many idle connections to one upstream are kept.
 const MAX_IDLE: usize = 64;
+/// How long a request may still leave after its answer has ended.
+const END_WITHIN: Duration = Duration::from_secs(10);
+/// How long a connection that nothing holds may take to close.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// How much a connection reads ahead, in bytes. The head of an answer is shorter.
+const MAX_BUFFER: usize = 64 << 10;
 
 /// A route, with the connections to its upstream.
 pub(super) struct Upstream {
@@ -75,6 +86,8 @@ struct IdleList {
 struct Kept {
     sender: SendRequest<Attempt>,
     usage: Usage,
+    /// Ends the connection's task.
+    _held: DropGuard,
 }
 
 /// The body of an answer. After it the connection is idle again.
@@ -119,14 +132,14 @@ impl Upstream {
     /// Sends a request on an idle connection, or on a new one without one.
     pub(super) async fn send(&self, mut request: Request<Attempt>) -> Result<Response<Answer>, Failed> {
         while let Some(mut kept) = self.idle.take() {
-            let usage = kept.usage.clone();
+            kept.usage.begin();
             match kept.sender.try_send_request(self.addressed(request)).await {
                 Ok(answer) => return Ok(self.answer(answer, kept)),
                 Err(mut error) => match error.take_message() {
                     // It was closed before anything left.
                     Some(unsent) => request = unsent,
                     None => {
-                        let was_closed_before = usage.is_between_answers();
+                        let was_closed_before = !kept.usage.has_arrived();
                         return Err(Failed { cause: error.into_error().into(), was_closed_before });
                     }
                 },
@@ -163,15 +176,36 @@ impl Upstream {
 impl Connector {
     async fn open(&self) -> Result<Kept, Cause> {
         let stream = self.outward.open(&self.upstream, &self.trust).await?;
+        Ok(Kept::over(stream).await?)
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    /// Speaks HTTP/1.1 on a new connection.
+    async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<Self, hyper::Error> {
         let usage = Usage::default();
         let stream = UpstreamStream { stream, usage: usage.clone() };
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let handshake = http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await?;
+        let dropped = CancellationToken::new();
+        let mut kept = Self { sender, usage, _held: dropped.clone().drop_guard() };
         tokio::spawn(async move {
-            // The request that meets the error reports it.
-            let _ = connection.await;
+            let is_late = async {
+                dropped.cancelled().await;
+                sleep(CLOSE_WITHIN).await;
+            };
+            tokio::select! {
+                // The request that meets the error reports it.
+                _ = connection => {}
+                () = is_late => {}
+            }
         });
-        sender.ready().await?;
-        Ok(Kept { sender, usage })
+        kept.sender.ready().await?;
+        Ok(kept)
     }
 }
 
@@ -255,7 +289,7 @@ impl Drop for Answer {
             // Its task finds the end of the answer, or the lack of a reader, which closes it.
             let idle = self.idle.clone();
             runtime.spawn(async move {
-                if kept.sender.ready().await.is_ok()
+                if let Ok(Ok(())) = timeout(END_WITHIN, kept.sender.ready()).await
                     && let Some(idle) = idle.upgrade()
                 {
                     idle.put(kept);
@@ -265,38 +299,31 @@ impl Drop for Answer {
     }
 }
 
-/// The bytes that have arrived on a connection. Clones share it.
+/// Whether a byte has arrived since the last request began. Clones share it.
 #[derive(Clone, Default)]
-struct Usage(Arc<Arrived>);
-
-#[derive(Default)]
-struct Arrived {
-    ever: AtomicBool,
-    since_the_last_write: AtomicBool,
-}
+struct Usage(Arc<AtomicBool>);
 
 impl Usage {
-    fn wrote(&self) {
-        self.0.since_the_last_write.store(false, Ordering::Relaxed);
+    fn begin(&self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 
     fn read(&self) {
-        self.0.ever.store(true, Ordering::Relaxed);
-        self.0.since_the_last_write.store(true, Ordering::Relaxed);
+        self.0.store(true, Ordering::Relaxed);
     }
 
-    fn is_between_answers(&self) -> bool {
-        self.0.ever.load(Ordering::Relaxed) && !self.0.since_the_last_write.load(Ordering::Relaxed)
+    fn has_arrived(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
 /// A connection to an upstream.
-pub(super) struct UpstreamStream {
-    stream: Stream,
+struct UpstreamStream<S> {
+    stream: S,
     usage: Usage,
 }
 
-impl AsyncRead for UpstreamStream {
+impl<S: AsyncRead + Unpin> AsyncRead for UpstreamStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -311,9 +338,8 @@ impl AsyncRead for UpstreamStream {
     }
 }
 
-impl AsyncWrite for UpstreamStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for UpstreamStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.usage.wrote();
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -334,24 +360,92 @@ impl AsyncWrite for UpstreamStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.usage.wrote();
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+    use std::convert::Infallible;
+
+    use axum::body::Body;
+    use futures_util::{StreamExt as _, stream};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
     use super::*;
+    use crate::api::inject::{
+        body::{Budget, RequestBody},
+        presented::Secrets,
+    };
 
-    /// Returns an idle connection, and its other end.
+    /// Returns an idle connection, and its other end, between which this many bytes can wait.
+    async fn connection_with(room: usize) -> (Kept, DuplexStream) {
+        let (ours, theirs) = duplex(room);
+        (Kept::over(ours).await.expect("it is open"), theirs)
+    }
+
     async fn connection() -> (Kept, DuplexStream) {
-        let (ours, theirs) = duplex(1024);
-        let (mut sender, connection) = http1::handshake(TokioIo::new(ours)).await.expect("it is open");
-        tokio::spawn(connection);
-        sender.ready().await.expect("it is open");
-        (Kept { sender, usage: Usage::default() }, theirs)
+        connection_with(1024).await
+    }
+
+    /// Begins a request with this body. Returns its answer, which begins with `head`.
+    async fn answered(mut kept: Kept, theirs: &mut DuplexStream, body: Body, head: &str) -> Answer {
+        let body = RequestBody::new(body, Budget::new(), OwnHeaders::none(), Secrets::new([]));
+        let mut request = Request::new(body.first());
+        *request.method_mut() = axum::http::Method::POST;
+        let answer = kept.sender.send_request(request);
+        let upstream = async {
+            theirs.read_u8().await.expect("the request begins");
+            theirs.write_all(head.as_bytes()).await.expect("it reads");
+        };
+        let (answer, ()) = tokio::join!(answer, upstream);
+        let idle = Weak::new();
+        Answer { body: answer.expect("an answer").into_body(), connection: Some(kept), idle }
+    }
+
+    async fn next(answer: &mut Answer) -> usize {
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut *answer).poll_frame(cx)).await;
+        frame.expect("a frame").expect("no error").into_data().expect("data").len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_that_reads_no_body_after_its_answer_holds_no_connection() {
+        let (kept, mut theirs) = connection().await;
+        let part = Ok::<_, Infallible>(vec![b'x'; 1 << 20]);
+        let body = Body::from_stream(stream::iter([part]).chain(stream::pending()));
+        let head = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nok";
+        let mut answer = answered(kept, &mut theirs, body, head).await;
+        assert_eq!(next(&mut answer).await, 2);
+        let ended = Instant::now();
+        drop(answer);
+        // It is closed without a read, which would let the body leave.
+        while theirs.write_all(b"x").await.is_ok() {
+            assert!(ended.elapsed() < 2 * END_WITHIN, "it stays");
+            sleep(Duration::from_millis(100)).await;
+        }
+        assert!(ended.elapsed() >= END_WITHIN, "the body has some time to leave");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_reads_little_ahead_of_a_reader_that_stops() {
+        const ROOM: usize = 1 << 20;
+        let (kept, mut theirs) = connection_with(ROOM).await;
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 64 * ROOM);
+        let mut answer = answered(kept, &mut theirs, Body::empty(), &head).await;
+        let (part, mut sent, mut read) = ([b'x'; 4096], 0, 0);
+        // The buffers grow with each read that fills them.
+        while read < 8 * ROOM {
+            while sent < read + ROOM {
+                theirs.write_all(&part).await.expect("it reads");
+                sent += part.len();
+            }
+            read += next(&mut answer).await;
+        }
+        while timeout(Duration::from_secs(1), theirs.write_all(&part)).await.is_ok() {
+            sent += part.len();
+        }
+        let ahead = sent - read - ROOM;
+        assert!(ahead <= 2 * MAX_BUFFER, "{ahead}");
     }
 
     async fn is_closed(theirs: &mut DuplexStream) -> bool {

@@ -53,9 +53,9 @@ impl Forwarding<'_> {
             // The client writes no length for a body that it does not see, and some servers demand one.
             parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        if worker.secrets.are_in(&parts.headers, &uri) {
+        if worker.secrets.are_in(&parts.method, &parts.headers, &uri) {
             return Err(Problem::invalid_request(
-                "a secret of this agent is in the URL or a header that would be forwarded: send the one of the injecting proxy as a credential alone, and the capability to the token API alone",
+                "a secret of this agent is in the method, the URL or a header that would be forwarded: send the one of the injecting proxy as a credential alone, and the capability to the token API alone",
             ));
         }
         let entitlement = worker.tokens.entitlement_of(&worker.serves, &route.provider).await?;

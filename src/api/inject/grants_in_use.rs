@@ -52,6 +52,8 @@ pub(super) struct RightInUse {
 pub(super) struct RightfulBody {
     body: Answer,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// The error that ends the answer next.
+    broken: Option<AnswerError>,
     /// Keeps the grant among those that are checked.
     _right: RightInUse,
 }
@@ -155,7 +157,7 @@ impl RightInUse {
     /// Returns an answer that ends with the right.
     pub(super) fn bound(self, body: Answer) -> RightfulBody {
         let ended = Box::pin(CancellationToken::clone(&self.ended).cancelled_owned());
-        RightfulBody { body, ended, _right: self }
+        RightfulBody { body, ended, broken: None, _right: self }
     }
 }
 
@@ -172,7 +174,18 @@ impl HttpBody for RightfulBody {
         if self.ended.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Some(Err(AnswerError::RightEnded)));
         }
-        Pin::new(&mut self.body).poll_frame(cx).map_err(AnswerError::from)
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Err(error))) => {
+                // The server drops all that it has not yet written, the head included. It writes now.
+                self.broken = Some(error.into());
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => polled.map_err(AnswerError::from),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

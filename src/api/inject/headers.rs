@@ -192,12 +192,38 @@ pub(super) fn prepare_answer(headers: &mut HeaderMap, route: &InjectRoute, base:
         headers.remove(header::CONTENT_LENGTH);
     }
     remove_hop_by_hop(headers);
+    unite_lengths(headers);
     headers.remove(header::SET_COOKIE);
     headers.insert(NO_BUFFERING, HeaderValue::from_static("no"));
     let led = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
     let led = led.and_then(|text| target::location(route, base, sent, text));
     if let Some(value) = led.and_then(|text| HeaderValue::from_str(&text).ok()) {
         headers.insert(header::LOCATION, value);
+    }
+}
+
+/// Makes one length of equal ones, which are valid in an answer, and removes different ones. The client
+/// has refused these where the answer has a body (RFC 9112 §6.3).
+fn unite_lengths(headers: &mut HeaderMap) {
+    let Entry::Occupied(mut lengths) = headers.entry(header::CONTENT_LENGTH) else { return };
+    let mut values = lengths.iter();
+    if let (Some(one), None) = (values.next(), values.next())
+        && one.as_bytes().iter().all(u8::is_ascii_digit)
+    {
+        return;
+    }
+    let all: Vec<String> = lengths
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or_default().split(','))
+        .map(|length| length.trim().to_owned())
+        .collect();
+    match HeaderValue::from_str(&all[0]) {
+        Ok(length) if all.iter().all(|other| *other == all[0]) => {
+            lengths.insert(length);
+        }
+        _ => {
+            lengths.remove();
+        }
     }
 }
 

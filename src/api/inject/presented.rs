@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, HeaderValue, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use percent_encoding::percent_decode;
 
@@ -66,8 +66,9 @@ impl Secrets {
     }
 
     /// Whether a secret is in a request that is about to be forwarded, plain or percent-encoded.
-    pub(super) fn are_in(&self, headers: &HeaderMap, uri: &Uri) -> bool {
-        self.are_in_text(uri.path().as_bytes())
+    pub(super) fn are_in(&self, method: &Method, headers: &HeaderMap, uri: &Uri) -> bool {
+        self.are_in_text(method.as_str().as_bytes())
+            || self.are_in_text(uri.path().as_bytes())
             || uri.query().is_some_and(|query| self.are_in_text(query.as_bytes()))
             || self.are_in_headers(headers)
     }
@@ -75,9 +76,18 @@ impl Secrets {
     /// Whether a secret is in headers or trailers that are about to be forwarded.
     pub(super) fn are_in_headers(&self, headers: &HeaderMap) -> bool {
         let is_one = |text: &Secret| self.0.iter().any(|secret| secret.expose() == text.expose());
-        headers
-            .values()
-            .any(|value| self.are_in_text(value.as_bytes()) || candidates(value).iter().any(is_one))
+        headers.keys().any(|name| self.are_in_name(name.as_str().as_bytes()))
+            || headers
+                .values()
+                .any(|value| self.are_in_text(value.as_bytes()) || candidates(value).iter().any(is_one))
+    }
+
+    /// Whether a header's name has a secret. It is lower case, from which a secret could be guessed.
+    fn are_in_name(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|secret| {
+            let wanted = secret.expose().as_bytes();
+            name.windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted))
+        })
     }
 
     fn are_in_text(&self, text: &[u8]) -> bool {
@@ -90,6 +100,9 @@ impl Secrets {
         };
         if holds_one(text) {
             return true;
+        }
+        if !text.contains(&b'%') {
+            return false;
         }
         let mut decoded = text.to_vec();
         for _ in 0..MAX_DECODINGS {

@@ -87,6 +87,11 @@ async fn no_secret_of_the_worker_reaches_an_upstream_in_another_form_or_place() 
             let answer = ask(&access, &format!("GET {target}"), &more).await;
             assert_problem(&answer, 400, "invalid_request");
         }
+        // A name of a header is lower case on its way, which hides few of its bits.
+        let answer = ask(&access, "GET /inject/acme/v1", &format!("X-{secret}: a\r\n")).await;
+        assert_problem(&answer, 400, "invalid_request");
+        let answer = ask(&access, &format!("{secret} /inject/acme/v1"), "").await;
+        assert_problem(&answer, 400, "invalid_request");
     }
     assert!(rig.upstream.seen().is_empty());
     let more = "Trailer: X-Sum\r\nTransfer-Encoding: chunked\r\n";
@@ -97,6 +102,8 @@ async fn no_secret_of_the_worker_reaches_an_upstream_in_another_form_or_place() 
         let answer = exchange(&access, &with(&format!("X-Sum: {secret}"))).await;
         assert_problem(&answer, 400, "invalid_request");
         assert!(answer.contains("trailer"), "{answer}");
+        let answer = exchange(&access, &with(&format!("{secret}: a"))).await;
+        assert_problem(&answer, 400, "invalid_request");
     }
     // A place in which tools put a key is emptied, whatever it holds.
     let key = format!("x-api-key: {}\r\n", capability.expose());

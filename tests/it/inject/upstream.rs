@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Reads a request without a body. Returns its head, or nothing at the end of the connection.
-async fn read_head(stream: &mut TcpStream) -> String {
+pub(super) async fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match timeout(WAIT, stream.read_u8()).await.expect("in time") {
@@ -25,11 +25,11 @@ async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).expect("text")
 }
 
-async fn answer(stream: &mut TcpStream) {
+pub(super) async fn answer(stream: &mut TcpStream) {
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.expect("it reads");
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+pub(super) async fn accept(listener: &TcpListener) -> TcpStream {
     timeout(WAIT, listener.accept()).await.expect("it connects").expect("it is open").0
 }
 
