@@ -207,6 +207,8 @@ fn exec(config: Option<&Path>, args: &ExecArgs) -> Result<ExitCode, Failure> {
     }
     args.check_command()?;
     let settings = load_settings(config)?;
+    // The hooks of the command read the file by its path, without `--config`.
+    Config::check_for_programs(&settings.config).map_err(usage_failure)?;
     for provider in &args.providers {
         cli::provider_name::configured(&settings.providers, Some(provider))?;
     }

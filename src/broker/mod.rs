@@ -63,7 +63,7 @@ pub use metrics::{BrokerMetrics, Durations, durations};
 pub use owner_questions::{LONGEST_OWNER_WAIT, OwnerQuestions, OwnerRefusal};
 pub use owner_rights::{OwnerRights, RightsError, Standing, WithoutBot};
 pub use owner_wait::{OwnerWait, OwnerWaitError};
-pub use probe::{PATIENCE, Probing, distrust_probes, probe_lease, probed_token};
+pub use probe::{PATIENCE, Probing, probe_lease, probed_token};
 pub use rescue::{RestoreError, Restored};
 pub use sign_in::{
     AwaitedAnswers, DigitsPage, Finished, GrantEnd, Kept, LoggedOut, News, OpenedStart, Opener, PageError,

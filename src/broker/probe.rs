@@ -8,8 +8,9 @@
 //!   the next call finds its result.
 //! - If no newer token can be had now, the stored one is handed out while it lives: the tool gets its
 //!   401 and asks again, which it does not do after a failed command.
-//! - The token after a report is probed too. If the endpoint refuses both, it refuses every token. Without
-//!   this rule, each call would spend a refresh.
+//! - An endpoint that refuses two tokens within ten minutes, and takes none in between, refuses every token.
+//!   It is not asked for ten minutes then. Without this rule, each call would spend a refresh. The first
+//!   refusal is kept with the probes, so the rule holds for a refresh that outlasts its caller too.
 
 use std::{future::Future, time::Duration};
 
@@ -20,7 +21,7 @@ use crate::{
     ids::Tenant,
     oauth::{Client, Probed, Providers},
     secret::AccessToken,
-    session::{LastProbe, Wish},
+    session::{LastProbe, ProbeVerdict, Wish},
     store::Store,
     sys::clock::UnixTime,
 };
@@ -44,9 +45,6 @@ pub trait Probing: Sync {
 
     /// Asks the provider about a token, or a recent answer of it.
     fn probe(&self, lease: &Lease) -> impl Future<Output = Probed> + Send;
-
-    /// Keeps in mind that the endpoint refuses every token.
-    fn distrust(&self, lease: &Lease) -> impl Future<Output = ()> + Send;
 
     /// Reports a failure that the caller does not get, because it gets a token.
     fn warn(&self, error: &Self::Error);
@@ -78,9 +76,8 @@ pub async fn probed_token<P: Probing>(probing: &P) -> Result<Lease, P::Error> {
         Ok(Err(error)) => return living_or(probing, error).await,
         Err(_) => return Ok(probing.living().await.unwrap_or(lease)),
     };
-    if timeout_at(deadline, probing.probe(&newer)).await == Ok(Probed::Refused) {
-        probing.distrust(&newer).await;
-    }
+    // An endpoint that refuses this one too is not asked again for a while.
+    let _ = timeout_at(deadline, probing.probe(&newer)).await;
     Ok(newer)
 }
 
@@ -103,7 +100,8 @@ pub async fn probe_lease(
     now: UnixTime,
 ) -> Probed {
     let tenant = &lease.tenant;
-    if store.last_probe(tenant).await.is_some_and(|last| last.spares(&lease.access_token, now)) {
+    let last = store.last_probe(tenant).await;
+    if last.as_ref().is_some_and(|last| last.spares(&lease.access_token, now)) {
         return Probed::Stands;
     }
     let Some(provider) = providers.get(&tenant.provider) else { return Probed::Unknown };
@@ -128,24 +126,23 @@ pub async fn probe_lease(
         }
     };
     let probed = client.try_token(request).await;
-    if probed != Probed::Refused {
+    let verdict = match probed {
+        // No refresh follows, so nothing has to be bounded.
+        Probed::Refused if lease.source == LeaseSource::Environment => return probed,
+        Probed::Refused if last.is_some_and(|l| l.is_of_refused_predecessor(&lease.access_token, now)) => {
+            tracing::warn!(
+                %tenant,
+                "the probe_endpoint refuses a token that was issued just now, so it is not asked for ten minutes: correct it"
+            );
+            ProbeVerdict::Useless
+        }
+        Probed::Refused => ProbeVerdict::Refused,
         // An endpoint that gives no answer is not asked again at once either.
-        store.keep_probe(tenant, kept(lease, now, false)).await;
-    }
-    probed
-}
-
-/// Keeps in mind for ten minutes that the probe endpoint of a tenant refuses every token.
-pub async fn distrust_probes(store: &dyn Store, lease: &Lease, now: UnixTime) {
-    tracing::warn!(
-        tenant = %lease.tenant,
-        "the probe_endpoint refuses a token that was issued just now, so it is not asked for ten minutes: correct it"
-    );
-    store.keep_probe(&lease.tenant, kept(lease, now, true)).await;
-}
-
-fn kept(lease: &Lease, now: UnixTime, is_useless: bool) -> LastProbe {
-    LastProbe { fingerprint: lease.access_token.fingerprint(), at: now, is_useless }
+        Probed::Stands | Probed::Unknown => ProbeVerdict::Good,
+    };
+    let fingerprint = lease.access_token.fingerprint();
+    store.keep_probe(tenant, LastProbe { fingerprint, at: now, verdict }).await;
+    if verdict == ProbeVerdict::Useless { Probed::Stands } else { probed }
 }
 
 /// The steps in a process with a broker.
@@ -196,10 +193,6 @@ impl Probing for OfBroker<'_> {
         probe_lease(&*inner.store, &inner.providers, &inner.client, lease, inner.now()).await
     }
 
-    async fn distrust(&self, lease: &Lease) {
-        distrust_probes(&*self.broker.inner.store, lease, self.broker.inner.now()).await;
-    }
-
     fn warn(&self, error: &TokenError) {
         tracing::warn!(tenant = %self.tenant, %error, "a program gets the stored token, because no newer one can be had now");
     }
@@ -211,7 +204,7 @@ mod tests {
     use crate::{
         oauth::{Provider, ProviderSettings},
         store::{FileStore, FileStoreOptions},
-        sys::clock::Clock,
+        sys::{clock::Clock, files},
     };
 
     #[tokio::test]
@@ -231,6 +224,11 @@ mod tests {
         };
         let acme = Provider::new("acme".parse().expect("a name"), settings).expect("a provider");
         let providers = Providers::with_exchanges([acme], [], []);
+        // The record has the next token.
+        let text = r#"{"version":1,"sessions":{"acme/local":{"access_token":"access-7","token_type":"Bearer","issued_at":0,
+            "expires_at":3600,"lineage":"000102030405060708090a0b0c0d0e0f","generation":7,
+            "token_endpoint":"http://127.0.0.1:1/token","client_id":"threadkey"}}}"#;
+        files::replace_private(&path, text.as_bytes()).expect("a record");
         let lease = Lease {
             tenant: "acme/local".parse().expect("a tenant"),
             access_token: AccessToken::new("access-6"),
@@ -248,6 +246,8 @@ mod tests {
             let (store, providers, client) = (&store, &providers, &client);
             async move { probe_lease(store, providers, client, &lease, 0).await }
         };
+        let stored = Lease { access_token: AccessToken::new("access-7"), generation: 7, ..lease.clone() };
+        assert_eq!(probed(stored).await, Probed::Unknown, "the record is read, and the port is closed");
         assert_eq!(probed(lease.clone()).await, Probed::Refused);
         let from_environment = Lease { source: LeaseSource::Environment, ..lease };
         assert_eq!(probed(from_environment).await, Probed::Unknown, "the port is closed");

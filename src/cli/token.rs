@@ -25,10 +25,7 @@ use super::{
     read_input, stdin_is_terminal,
 };
 use crate::{
-    broker::{
-        CALLER_WAIT, Lease, Probing, StoredToken, TokenError, TokenPolicy, distrust_probes, probe_lease,
-        probed_token,
-    },
+    broker::{CALLER_WAIT, Lease, Probing, StoredToken, TokenError, TokenPolicy, probe_lease, probed_token},
     ids::Tenant,
     oauth::{Client, Probed, Providers},
     secret::{AccessToken, Secret},
@@ -286,10 +283,6 @@ impl Probing for OfStore<'_> {
     async fn probe(&self, lease: &Lease) -> Probed {
         let TokenContext { store, providers, clock, .. } = self.context;
         probe_lease(*store, providers, &self.client, lease, clock.now()).await
-    }
-
-    async fn distrust(&self, lease: &Lease) {
-        distrust_probes(self.context.store, lease, self.context.clock.now()).await;
     }
 
     fn warn(&self, failure: &Failure) {

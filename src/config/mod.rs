@@ -81,6 +81,14 @@ impl Config {
         build::build(path, text, variables)
     }
 
+    /// Checks that programs which get this file by `THREADKEY_CONFIG` use it.
+    ///
+    /// # Errors
+    /// When other users can have written it.
+    pub fn check_for_programs(path: &Path) -> Result<(), ConfigError> {
+        origin::check_for_programs(path)
+    }
+
     /// Returns the file that [`Config::load`] reads if it exists: the named one, or else the user's
     /// own. `None` without both.
     pub fn place(explicit: Option<&Path>, folder: &Path, variables: &Variables) -> Option<PathBuf> {

@@ -5,7 +5,10 @@
 //! cloned repository. A file that other users can have written is refused, unless `--config` names
 //! it: then the user has looked at it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use super::{
     error::ConfigError,
@@ -83,11 +86,23 @@ fn read(path: &Path, by: &'static str) -> Result<TextFile, ConfigError> {
 }
 
 fn checked(path: PathBuf, file: TextFile, folder: &Path) -> Result<Origin, ConfigError> {
-    if let Err(problem) = check(&path, &file, user::effective(), Groups::of_system) {
+    if let Err(distrust) = check(&file, user::effective(), Groups::of_system) {
+        let problem = distrust.with_remedy(&path);
         return Err(ConfigError::Untrusted { path, problem });
     }
     let unused = unused(folder, Some(&path));
     Ok(Origin { path, text: file.text, unused })
+}
+
+/// Checks that programs which get the path by [`CONFIG_VARIABLE`] use this file, although `--config` names it
+/// here.
+pub(super) fn check_for_programs(path: &Path) -> Result<(), ConfigError> {
+    match check(&read(path)?, user::effective(), Groups::of_system) {
+        Ok(()) => Ok(()),
+        Err(distrust) => {
+            Err(ConfigError::Untrusted { path: path.to_owned(), problem: distrust.for_programs(path) })
+        }
+    }
 }
 
 /// Returns the file of this name in the current folder, unless it is `used`.
@@ -99,26 +114,59 @@ fn unused(folder: &Path, used: Option<&Path>) -> Option<PathBuf> {
 
 /// Checks that no other user than the caller and root can have written the file. A file on a
 /// read-only mount was put there by the administrator of the mount, for example that of a container.
-fn check(path: &Path, file: &TextFile, caller: u32, groups: impl FnOnce() -> Groups) -> Result<(), String> {
+fn check(file: &TextFile, caller: u32, groups: impl FnOnce() -> Groups) -> Result<(), Distrust> {
     if file.is_on_read_only_mount {
         return Ok(());
     }
-    let path = path.display();
     if ![user::ROOT, caller].contains(&file.owner) {
-        return Err(format!(
-            "it belongs to {}, and not to you or root. If you trust it, name it with `--config {path}`",
-            named(file.owner)
-        ));
+        return Err(Distrust::Foreign { owner: file.owner });
     }
     let by_others = file.mode & 0o002 != 0;
     let by_group = file.mode & 0o020 != 0 && !groups().is_private(file.group, file.owner);
     if by_others || by_group {
-        return Err(format!(
-            "other users can write it (mode {:04o}). Run `chmod go-w {path}`, or name it with `--config {path}`",
-            file.mode
-        ));
+        return Err(Distrust::Writable { mode: file.mode });
     }
     Ok(())
+}
+
+/// The reason why another user can have written the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Distrust {
+    /// It is another user's.
+    Foreign { owner: u32 },
+    /// Another user can write it.
+    Writable { mode: u32 },
+}
+
+impl Distrust {
+    /// Returns the problem, and the ways to mend it.
+    fn with_remedy(self, path: &Path) -> String {
+        let path = path.display();
+        match self {
+            Self::Foreign { .. } => format!("{self}. If you trust it, name it with `--config {path}`"),
+            Self::Writable { .. } => {
+                format!("{self}. Run `chmod go-w {path}`, or name it with `--config {path}`")
+            }
+        }
+    }
+
+    /// The same for a file that other programs get by its path: none of them is started with `--config`.
+    fn for_programs(self, path: &Path) -> String {
+        let passed_on = "exec passes its path on to the command, in which threadkey does not use such a file";
+        match self {
+            Self::Foreign { .. } => format!("{self}. {passed_on}: use a copy of your own"),
+            Self::Writable { .. } => format!("{self}. {passed_on}: run `chmod go-w {}`", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foreign { owner } => write!(f, "it belongs to {}, and not to you or root", named(*owner)),
+            Self::Writable { mode } => write!(f, "other users can write it (mode {mode:04o})"),
+        }
+    }
 }
 
 fn named(id: u32) -> String {
@@ -184,7 +232,7 @@ mod tests {
     }
 
     fn verdict(file: &TextFile) -> Result<(), String> {
-        check(Path::new("/x/threadkey.toml"), file, ALICE, groups)
+        check(file, ALICE, groups).map_err(|distrust| distrust.with_remedy(Path::new("/x/threadkey.toml")))
     }
 
     #[test]

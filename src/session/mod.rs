@@ -37,7 +37,7 @@ pub use limits::{
 };
 pub use login_end::{LONGEST_NOTICE, LoginEnds, LoginLimits};
 pub use polling::{GrantKind, NoGrantKind, Polling};
-pub use probe::LastProbe;
+pub use probe::{LastProbe, ProbeVerdict};
 pub use record::{
     Binding, BrowserReturn, Entry, Grant, Pending, RefreshTarget, Revision, Session, Unconfirmed,
 };

@@ -1,12 +1,16 @@
 //! Private folders for the time of one process, and the removal of those whose process has died.
 //!
 //! Each folder has a lock file beside it, which its process holds. The kernel releases the lock at the
-//! process's death, whatever killed it. So a folder whose lock is free is stale, and the next process
-//! removes it. The lock is taken before the folder is made, and a name is never used twice.
+//! process's death, whatever killed it. So a folder or a lock file whose lock is free is stale, and the next
+//! process removes both. The lock is taken before the folder is made, and a name is never used twice.
+//!
+//! A process may find a lock file that its owner has made and not locked yet, and remove it. So the owner
+//! looks for the file once it has the lock, and takes another name if that file is gone.
 
 #![expect(clippy::disallowed_methods, reason = "sys/ is where files are touched")]
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io,
@@ -22,6 +26,9 @@ use super::{
 use crate::ids::hex;
 
 const LOCK_END: &str = ".lock";
+
+/// How many names are tried. Another process can take one for stale only in the moment before it is locked.
+const MAX_NAMES: u32 = 8;
 
 /// A folder that is removed when it is dropped.
 #[derive(Debug)]
@@ -43,15 +50,17 @@ impl PrivateTree {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
         }
         remove_stale(base);
-        let name = hex(&random::bytes::<6>());
-        let (path, lock_path) = (base.join(&name), base.join(name + LOCK_END));
-        let lock = open_lock(&lock_path)?;
-        if !flock::try_lock(&lock, Mode::Exclusive)? {
-            return Err(io::ErrorKind::WouldBlock.into());
+        for _ in 0..MAX_NAMES {
+            let name = hex(&random::bytes::<6>());
+            let (path, lock_path) = (base.join(&name), base.join(name + LOCK_END));
+            let lock = open_lock(&lock_path)?;
+            if is_held(&lock, &lock_path)? {
+                let tree = Self { path, lock_path, _lock: lock };
+                files::create_private_folder(&tree.path)?;
+                return Ok(tree);
+            }
         }
-        let tree = Self { path, lock_path, _lock: lock };
-        files::create_private_folder(&tree.path)?;
-        Ok(tree)
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
     /// Returns its path.
@@ -132,9 +141,26 @@ pub fn names(folder: &Path) -> io::Result<Vec<OsString>> {
     }
 }
 
+/// Takes the lock, and returns whether it is that of the file which is at the path now.
+fn is_held(lock: &File, path: &Path) -> io::Result<bool> {
+    if !flock::try_lock(lock, Mode::Exclusive)? {
+        return Ok(false);
+    }
+    let ours = lock.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes the folders and the lock files of dead processes. A process may have died with a lock file alone:
+/// before it made its folder, or after it removed it.
 fn remove_stale(base: &Path) {
-    for name in names(base).unwrap_or_default() {
-        let Some(folder) = name.to_str().filter(|name| !name.ends_with(LOCK_END)) else { continue };
+    let names = names(base).unwrap_or_default();
+    let folders = names.iter().filter_map(|name| name.to_str());
+    let folders: BTreeSet<_> = folders.map(|name| name.strip_suffix(LOCK_END).unwrap_or(name)).collect();
+    for folder in folders {
         let (path, lock_path) = (base.join(folder), base.join(format!("{folder}{LOCK_END}")));
         let lock = open_lock(&lock_path);
         if lock.as_ref().is_ok_and(|lock| flock::try_lock(lock, Mode::Exclusive).unwrap_or(false)) {
@@ -193,6 +219,30 @@ mod tests {
         fs::write(stale.join("token"), "t").expect("it is written");
         let next = PrivateTree::make(base.path()).expect("it is made");
         assert!(!stale.exists() && live.path().exists() && next.path().exists());
+    }
+
+    #[test]
+    fn a_lock_file_without_a_folder_goes_with_its_process() {
+        let base = base();
+        let [dead, live] = ["dead.lock", "live.lock"].map(|name| base.path().join(name));
+        fs::write(&dead, "").expect("it is written");
+        let held = open_lock(&live).expect("it is made");
+        assert!(is_held(&held, &live).expect("it is locked"));
+        let next = PrivateTree::make(base.path()).expect("it is made");
+        assert!(!dead.exists() && live.exists() && next.path().exists());
+    }
+
+    #[test]
+    fn a_lock_whose_file_was_removed_is_not_held() {
+        let base = base();
+        let path = base.path().join("new.lock");
+        let lock = open_lock(&path).expect("it is made");
+        remove_stale(base.path());
+        assert!(!path.exists(), "it was free");
+        assert!(!is_held(&lock, &path).expect("it is looked for"));
+        let other = open_lock(&path).expect("it is made");
+        assert!(!is_held(&lock, &path).expect("it is looked for"), "another file has its name");
+        assert!(is_held(&other, &path).expect("it is locked"));
     }
 
     #[test]

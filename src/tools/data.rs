@@ -209,6 +209,11 @@ impl Means {
         self.variables.keys().map(String::as_str).chain(folder)
     }
 
+    /// Whether it has files, or a folder for those that the tool makes.
+    pub fn has_files(&self) -> bool {
+        self.folder.is_some() || !self.files.is_empty()
+    }
+
     /// Whether a file has an access token in it, so that it goes stale.
     pub fn holds_token(&self) -> bool {
         self.files.iter().any(|(path, file)| file.content(path).holds_token())

@@ -25,8 +25,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    authserver::{self, AuthServer},
+    authserver::{self, AuthServer, Lifetimes, Reply},
     browser,
+    upstream::Upstream,
 };
 
 const NOW: i64 = 1_795_358_672;
@@ -36,6 +37,8 @@ const GUILD: Snowflake = Snowflake(9);
 
 pub(super) struct Rig {
     pub(super) server: AuthServer,
+    /// The API whose answers are the probes.
+    probed: Upstream,
     pub(super) clock: Clock,
     pub(super) broker: Broker,
     pub(super) capabilities: Arc<Capabilities>,
@@ -77,6 +80,8 @@ impl Rig {
         questions: impl OwnerQuestions,
     ) -> Self {
         let server = AuthServer::start(authserver::Options::default()).await;
+        let issuer = server.clone();
+        let probed = Upstream::start(move |token| issuer.is_live(token)).await;
         let folder = tempfile::Builder::new().prefix("tk").tempdir().unwrap();
         let clock = Clock::fixed(NOW);
         let store =
@@ -84,7 +89,7 @@ impl Rig {
         let settings = ProviderSettings {
             authorization_endpoint: server.authorization_endpoint(),
             token_endpoint: server.token_endpoint(),
-            probe_endpoint: Some(server.userinfo_endpoint()),
+            probe_endpoint: Some(format!("{}/me", probed.base())),
             client_id: authserver::CLIENT_ID.into(),
             redirect_uri: authserver::PASTE_REDIRECT_URI.into(),
             scopes: vec!["openid".into(), "offline_access".into()],
@@ -109,6 +114,7 @@ impl Rig {
         let served = tokio::spawn(served);
         Self {
             server,
+            probed,
             clock,
             broker,
             capabilities,
@@ -255,6 +261,56 @@ async fn a_probed_token_that_the_provider_refuses_is_replaced_for_a_worker() {
     }
     assert_eq!(rig.server.events().of("alice").refreshes, 1);
     assert_problem(&rig.get("/v1/token/acme?probe=yes", Some(&worker)).await, 400, "invalid_request");
+}
+
+#[tokio::test]
+async fn a_report_of_an_older_token_leaves_its_worker_the_report_of_the_next_one() {
+    let rig = Rig::start().await;
+    let hour = std::time::Duration::from_secs(3600);
+    rig.server.set_lifetimes(Lifetimes { access_token: hour, ..Lifetimes::default() });
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    let [one, other] = [1, 2].map(|id| rig.worker(id, ALICE, None));
+    let report = async |worker: &Capability, token: &Value| {
+        let body = json!({ "access_token": token }).to_string();
+        let answer = rig.ask("POST", "/v1/token/acme/rejected", Some(worker.expose()), &body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body["access_token"].clone()
+    };
+    let first = rig.get("/v1/token/acme", Some(&one)).await.body["access_token"].clone();
+    let second = report(&one, &first).await;
+    assert_eq!(report(&other, &first).await, second, "it is replaced already");
+    rig.clock.advance(61);
+    assert_ne!(report(&other, &second).await, second);
+    assert_eq!(rig.server.events().of("alice").refreshes, 2);
+}
+
+#[tokio::test]
+async fn many_probes_of_a_token_at_once_cause_one_request() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    let worker = rig.worker(1, ALICE, None);
+    let probes = (0..8).map(|_| rig.get("/v1/token/acme?probe=1", Some(&worker)));
+    for answer in futures_util::future::join_all(probes).await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert_eq!(rig.probed.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_probe_does_not_return_a_token_to_the_worker_that_has_reported_it() {
+    let rig = Rig::start().await;
+    rig.sign_in(Principal::User(ALICE), "alice").await;
+    let worker = rig.worker(1, ALICE, None);
+    let first = rig.get("/v1/token/acme", Some(&worker)).await.body["access_token"].clone();
+    rig.server.script([Reply::Status(503)]);
+    let body = json!({ "access_token": first }).to_string();
+    let reported = rig.ask("POST", "/v1/token/acme/rejected", Some(worker.expose()), &body).await;
+    assert_problem(&reported, 503, "provider_unavailable");
+    let probed = rig.get("/v1/token/acme?probe=1", Some(&worker)).await;
+    assert_problem(&probed, 503, "provider_unavailable");
+    let other = rig.worker(2, ALICE, None);
+    let others = rig.get("/v1/token/acme?probe=1", Some(&other)).await;
+    assert_eq!((others.status, &others.body["access_token"]), (200, &first), "{others:?}");
 }
 
 #[tokio::test]

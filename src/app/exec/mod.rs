@@ -1,6 +1,6 @@
 //! `threadkey exec PROVIDER… -- CMD`: runs a command in the terminal whose tool is signed in.
 //!
-//! Order: plan, tokens, private folder, proxy, files and variables, command. Until the command starts, a
+//! Order: plan, tokens, private folder if a tool has files, proxy, files and variables, command. Until the command starts, a
 //! signal ends this process, and the command does not start. From then on this process only passes signals
 //! on and waits. After the command, this process waits for the refreshes that are under way. A user whose
 //! wait is long is notified, and the next signal ends it.
@@ -118,7 +118,8 @@ pub async fn exec(settings: &AppSettings, args: &ExecArgs) -> Result<u8, Failure
 
 /// The parts that are ready when the command starts.
 struct Prepared<'a> {
-    tree: PrivateTree,
+    /// The private folder, if a tool has files.
+    tree: Option<PrivateTree>,
     proxy: Option<(InjectServer, InjectAccess)>,
     /// Ends the proxy.
     ended: CancellationToken,
@@ -163,7 +164,7 @@ impl Run<'_> {
             }
         };
         let status = {
-            let upkeep = self.upkeep(&tenants, &tools, &context, &tree);
+            let upkeep = self.upkeep(&tenants, &tools, &context, tree.as_ref());
             tokio::select! {
                 status = attend(&mut command, signals) => status,
                 () = upkeep => unreachable!("it ends with the command"),
@@ -187,9 +188,11 @@ impl Run<'_> {
         for tenant in tenants {
             self.broker.token(tenant, MIN_TTL).await.map_err(|error| self.no_token(error, tenant))?;
         }
-        let tree = private_tree(&self.settings.store)?;
+        let has_files = self.choices.iter().any(|choice| choice.means.has_files());
+        let tree = if has_files { Some(private_tree(&self.settings.store)?) } else { None };
+        let root = tree.as_ref().map_or(Path::new(""), PrivateTree::path);
         let ended = CancellationToken::new();
-        let proxy = self.proxy(&tree, ended.clone()).await?;
+        let proxy = self.proxy(root, ended.clone()).await?;
         let mut variables = Variables::new(|name| env::var_os(name));
         let mut tools = Vec::new();
         for (choice, tenant) in self.choices.iter().filter_map(|choice| {
@@ -198,7 +201,7 @@ impl Run<'_> {
             let inject = choice.route.zip(proxy.as_ref());
             let inject = inject.and_then(|(route, (_, access))| access.values(&route.name));
             let folder = choice.means.folder.as_ref();
-            let folder = ToolFolder::new(tree.path(), &choice.tool.name, folder, |name| env::var_os(name));
+            let folder = ToolFolder::new(root, &choice.tool.name, folder, |name| env::var_os(name));
             let tool = Ready { choice, tenant, folder, inject };
             let rendered = tool.render(context).await?;
             if !variables.add(&choice.tool.name, &rendered.variables) {
@@ -211,7 +214,9 @@ impl Run<'_> {
             if let Some((name, value)) = &tool.folder.variable {
                 variables.set(name, value);
             }
-            tool.folder.fill(&tree, &rendered).map_err(internal("the tool's folder cannot be made"))?;
+            if let Some(tree) = tree.as_ref().filter(|_| choice.means.has_files()) {
+                tool.folder.fill(tree, &rendered).map_err(internal("the tool's folder cannot be made"))?;
+            }
             tools.push(tool);
         }
         if proxy.is_some() {
@@ -246,10 +251,10 @@ impl Run<'_> {
         }
     }
 
-    /// Opens the injecting proxy for the routes that are in use.
+    /// Opens the injecting proxy for the routes that are in use, with its sockets in `root`.
     async fn proxy(
         &self,
-        tree: &PrivateTree,
+        root: &Path,
         ended: CancellationToken,
     ) -> Result<Option<(InjectServer, InjectAccess)>, Failure> {
         let names: BTreeSet<_> = self.choices.iter().filter_map(|choice| Some(&choice.route?.name)).collect();
@@ -265,7 +270,7 @@ impl Run<'_> {
             self.choices.iter().filter(|choice| choice.way == Way::Inject && choice.means.uses_socket());
         let sockets = with_socket.filter_map(|choice| {
             let name = choice.route?.name.clone();
-            let path = tree.path().join(format!("{}.sock", name.as_str()));
+            let path = root.join(format!("{}.sock", name.as_str()));
             Some((name, path))
         });
         let serves = Served::Terminal { principal: self.principal, providers: self.args.providers() };
@@ -288,13 +293,14 @@ impl Run<'_> {
         tenants: &[Tenant],
         ready: &[Ready<'_>],
         context: &Context<'_>,
-        tree: &PrivateTree,
+        tree: Option<&PrivateTree>,
     ) {
         // No other process reports holders here.
         let (_holders, others) = watch::channel(0);
         let sessions = self.broker.keep_fresh(|| tenants.to_vec(), others);
-        let stale = ready.iter().filter(|tool| tool.choice.means.holds_token());
-        let files = futures_util::future::join_all(stale.map(|tool| tool.keep_fresh(context, tree)));
+        let stale = || ready.iter().filter(|tool| tool.choice.means.holds_token());
+        let stale = tree.into_iter().flat_map(|tree| stale().map(move |tool| (tool, tree)));
+        let files = futures_util::future::join_all(stale.map(|(tool, tree)| tool.keep_fresh(context, tree)));
         tokio::join!(sessions, files);
         std::future::pending().await
     }

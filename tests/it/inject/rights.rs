@@ -185,6 +185,61 @@ async fn an_owner_who_loses_the_right_during_a_refresh_gets_no_token() {
     assert!(matches!(answer, Err(WorkerTokenError::NotEntitled)), "{answer:?}");
 }
 
+/// Rights of an owner who may use a server's login until the test ends that.
+#[derive(Default)]
+struct Sharing(AtomicBool);
+
+#[async_trait]
+impl OwnerRights for Sharing {
+    async fn of(&self, _conversation: &Conversation) -> Result<Standing, RightsError> {
+        Ok(Standing { shares: !self.0.load(Ordering::SeqCst) })
+    }
+
+    async fn of_principal(&self, _principal: Principal) -> Result<(), RightsError> {
+        Ok(())
+    }
+
+    async fn manages(&self, _guild: Snowflake, _user: Snowflake) -> Result<(), RightsError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_owner_who_leaves_a_server_during_a_refresh_gets_no_token_of_it() {
+    let rig = Rig::start().await;
+    let guild = Snowflake(9);
+    rig.api.sign_in(Principal::Guild(guild), "team").await;
+    let rights = Arc::new(Sharing::default());
+    let tokens = WorkerTokens::new(rig.api.broker.clone(), rights.clone());
+    let id = ConversationId(Snowflake(2));
+    let conversation = Conversation { id, owner: BOB, shared_guild: Some(guild), agent: None };
+    let acme = "acme".parse().expect("a name");
+    let holder = Holder { conversation, providers: vec![alices().provider] };
+    rig.api.clock.advance(86_400);
+    rig.api.server.hold();
+    let asked = async { tokens.entitlement(&holder, &acme).await?.token(Duration::from_secs(60)).await };
+    let leave = async {
+        timeout(WAIT, rig.api.server.wait_for_held(1)).await.expect("the refresh begins");
+        rights.0.store(true, Ordering::SeqCst);
+        rig.api.server.release();
+    };
+    let (answer, ()) = tokio::join!(asked, leave);
+    assert!(matches!(answer, Err(WorkerTokenError::NotEntitled)), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_command_in_a_terminal_gets_the_providers_that_exec_names_alone() {
+    let rig = Rig::start().await;
+    let tokens = WorkerTokens::new(rig.api.broker.clone(), Arc::new(WithoutBot));
+    let acme = alices().provider;
+    let serves = |providers| Served::Terminal { principal: Principal::User(ALICE), providers };
+    let named = serves(vec![acme.clone()]);
+    assert!(tokens.entitlement_of(&named, &acme).await.is_ok());
+    let other = serves(vec!["other".parse().expect("a name")]);
+    let refused = tokens.entitlement_of(&other, &acme).await.err();
+    assert!(matches!(refused, Some(WorkerTokenError::ProviderNotAllowed(_))), "{refused:?}");
+}
+
 #[tokio::test]
 async fn an_upload_without_an_answer_ends_with_its_right() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -387,6 +387,42 @@ async fn a_runtime_folder_that_others_can_change_gets_no_files() {
 }
 
 #[tokio::test]
+async fn a_tool_without_files_needs_no_folder() {
+    let terminal = Terminal::start("").await;
+    std::fs::create_dir_all(terminal.runtime()).unwrap();
+    // Files stand in both places of a private folder.
+    std::fs::write(terminal.runtime().join("threadkey"), "").unwrap();
+    std::fs::write(format!("{}.exec", terminal.home.store().display()), "").unwrap();
+    let grok = ["acme", "--tool", "grok", "--", "sh", "-c", "echo $GROK_AUTH_PROVIDER_COMMAND"];
+    let ended = terminal.exec(&grok).await;
+    assert!(ended.code == 0 && ended.stdout.contains("token acme"), "{ended:?}");
+    let codex = ["acme", "--tool", "codex", "--base-url", "https://api.acme.example", "--", "true"];
+    let refused = terminal.exec(&codex).await;
+    assert!(refused.code == 1 && refused.stderr.contains("the tool's files have no place"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_configuration_that_the_hooks_would_refuse_is_refused_before_the_command() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let terminal = Terminal::start("").await;
+    let config = terminal.home.path().join("threadkey.toml");
+    let set_mode = |mode| std::fs::set_permissions(&config, std::fs::Permissions::from_mode(mode)).unwrap();
+    let named = ["--config", config.to_str().unwrap(), "acme", "--tool", "grok"];
+    let exec = async || terminal.exec(&[&named[..], &["--", "echo", "started"]].concat()).await;
+    set_mode(0o666);
+    let refused = exec().await;
+    assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{refused:?}");
+    let remedy = format!("run `chmod go-w {}`", config.display());
+    assert!(refused.stderr.contains("other users can write it"), "{refused:?}");
+    assert!(refused.stderr.contains(&remedy) && !refused.stderr.contains("--config"), "{refused:?}");
+    let hook = terminal.run_token(&["--probe"]).await;
+    assert!(hook.code == 2 && hook.stderr.contains("other users can write it"), "{hook:?}");
+    set_mode(0o644);
+    let ended = exec().await;
+    assert_eq!((ended.code, ended.stdout.trim_end()), (0, "started"), "{ended:?}");
+}
+
+#[tokio::test]
 async fn exec_refuses_wrong_inputs_before_the_command_starts() {
     let terminal = Terminal::start("").await;
     let marker = terminal.home.path().join("marker");

@@ -69,6 +69,26 @@ async fn an_endpoint_that_refuses_every_token_costs_one_refresh() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_refuses_every_token_costs_one_refresh_if_that_is_slow_too() {
+    let (mut terminal, _api) = probing("/closed").await;
+    let first = terminal.token(&[]).await;
+    terminal.server.hold();
+    assert_eq!(terminal.token(&["--probe"]).await, first, "the refresh goes on without its caller");
+    terminal.server.release();
+    let second = loop {
+        let stored = terminal.token(&[]).await;
+        if stored != first {
+            break stored;
+        }
+    };
+    for _ in 0..3 {
+        terminal.advance(61);
+        assert_eq!(terminal.token(&["--probe"]).await, second);
+    }
+    assert_eq!(terminal.refreshes(), 1);
+}
+
+#[tokio::test]
 async fn an_answer_other_than_401_hands_out_the_token() {
     let mut terminal = Terminal::start("").await;
     let api = RawServer::start().await;
