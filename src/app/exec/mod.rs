@@ -1,9 +1,9 @@
 //! `threadkey exec PROVIDER… -- CMD`: runs a command in the terminal whose tool is signed in.
 //!
-//! Order: plan, tokens, private folder if a tool has files, proxy, files and variables, command. Until the command starts, a
-//! signal ends this process, and the command does not start. From then on this process only passes signals
-//! on and waits. After the command, this process waits for the refreshes that are under way. A user whose
-//! wait is long is notified, and the next signal ends it.
+//! Order: plan, tokens, private folder if a tool has files, proxy, files and variables, command. Until the
+//! command starts, a signal ends this process, and the command does not start. From then on this process
+//! only passes signals on and waits. After the command, this process waits for the refreshes that are under
+//! way. A user whose wait is long is notified, and the next signal ends it.
 //!
 //! The remains when this process dies:
 //!
