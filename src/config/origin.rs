@@ -97,7 +97,7 @@ fn checked(path: PathBuf, file: TextFile, folder: &Path) -> Result<Origin, Confi
 /// Checks that programs which get the path by [`CONFIG_VARIABLE`] use this file, although `--config` names it
 /// here.
 pub(super) fn check_for_programs(path: &Path) -> Result<(), ConfigError> {
-    match check(&read(path)?, user::effective(), Groups::of_system) {
+    match check(&read(path, "--config")?, user::effective(), Groups::of_system) {
         Ok(()) => Ok(()),
         Err(distrust) => {
             Err(ConfigError::Untrusted { path: path.to_owned(), problem: distrust.for_programs(path) })
