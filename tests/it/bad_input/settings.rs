@@ -72,7 +72,7 @@ async fn every_command_without_a_configuration_shows_the_smallest_one_and_its_pl
         assert_fails(&without_a_named_file(&home, command).await, 2, &words);
     }
     let ended = home.run(&["--config", "nowhere.toml", "run"]).await;
-    assert_fails(&ended, 2, &["nowhere.toml cannot be read", "No such file"]);
+    assert_fails(&ended, 2, &["there is no configuration at", "nowhere.toml", "--config names"]);
 }
 
 /// Runs the program in the home's folder, where no variable names the configuration.

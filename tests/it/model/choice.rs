@@ -37,6 +37,8 @@ pub(super) struct Choices {
     /// Families in the store with a known account, when the system was idle last, and since then.
     pub(super) present_when_idle: BTreeSet<usize>,
     pub(super) present: BTreeSet<usize>,
+    /// Families that were in the store with an unknown account.
+    pub(super) unknown: BTreeSet<usize>,
 }
 
 /// Whether no other process writes at the moment.
@@ -175,12 +177,14 @@ impl Reference {
                 self.violate(format!("adr/0016: a choice between {now:?} and {candidate:?}"));
             }
         }
-        let named = [snapshots.now, snapshots.candidate]
-            .into_iter()
-            .flatten()
-            .filter(|stored| stored.account.is_some());
-        let families: Vec<_> = named.filter_map(|stored| self.family(stored)).collect();
-        self.choices.present.extend(families);
+        for stored in [snapshots.now, snapshots.candidate].into_iter().flatten() {
+            let Some(family) = self.family(stored) else { continue };
+            let of_account = match stored.account {
+                Some(_) => &mut self.choices.present,
+                None => &mut self.choices.unknown,
+            };
+            of_account.insert(family);
+        }
     }
 
     fn check_new_candidate(&mut self, snapshots: &Snapshots<'_>, candidate: &Stored) {

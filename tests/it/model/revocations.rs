@@ -52,11 +52,14 @@ impl Reference {
         }
     }
 
-    /// Whether an account of this grant's provider cannot be known, so that it may be any.
+    /// Whether an account of this grant's provider cannot be known, so that it may be any. A userinfo
+    /// endpoint may give no answer.
     fn has_unknown_account(&self, family: usize) -> bool {
         let provider = TENANTS[self.families[family].tenant].0;
-        let is_nameless = |of: &Family| of.nameless && TENANTS[of.tenant].0 == provider;
-        !PROVIDERS[provider].userinfo && self.families.iter().any(is_nameless)
+        let is_here = |of: &Family| TENANTS[of.tenant].0 == provider;
+        let is_nameless = |of: &Family| of.nameless && is_here(of);
+        let was_stored = self.choices.unknown.iter().any(|unknown| is_here(&self.families[*unknown]));
+        was_stored || !PROVIDERS[provider].userinfo && self.families.iter().any(is_nameless)
     }
 
     /// Checks a logout's effect on the waiting sign-in: removed, and revoked or not.

@@ -194,7 +194,7 @@ async fn the_built_in_agent_outside_a_worker_explains_its_purpose() {
     assert!(!output.status.success());
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(
-        words.contains("the agent that the bot starts") && words.contains("THREADKEY_SOCKET is not set"),
+        words.contains("the bot starts `threadkey agent`") && words.contains("THREADKEY_SOCKET is not set"),
         "{words}"
     );
 }
