@@ -67,6 +67,11 @@ impl Call {
     pub(super) fn is_read_only(&self) -> bool {
         READ_ONLY_CALLS.contains(&self.name.as_str())
     }
+
+    /// Whether it lists the folder of the journals.
+    pub(super) fn looks_for_journals(&self) -> bool {
+        self.name == "list" && self.path.ends_with(".refresh")
+    }
 }
 
 impl Death {

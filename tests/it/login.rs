@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use crate::support::{
     browser,
+    network::free_address,
     oidc::{Oidc, OidcOptions},
     program::{Home, signal_process},
 };
@@ -75,14 +76,8 @@ pub(crate) async fn get(url: &str) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.expect("a page"))
 }
 
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("it has an address").port()
-}
-
 async fn server() -> Oidc {
-    let redirect_uris = vec![format!("http://127.0.0.1:{}/callback", free_port())];
+    let redirect_uris = vec![format!("http://{}/callback", free_address())];
     Oidc::start(OidcOptions { redirect_uris, ..OidcOptions::default() }).await
 }
 

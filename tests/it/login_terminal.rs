@@ -11,6 +11,7 @@ use crate::{
     support::{
         authserver::{AuthServer, LifeState, Lifetimes, Options},
         browser,
+        network::free_address,
         program::{Home, path},
     },
 };
@@ -24,10 +25,7 @@ struct Case {
 
 impl Case {
     async fn start() -> Self {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let redirect_uri = format!("http://{}/callback", socket.local_addr().expect("an address"));
-        drop(socket);
-        Self::back_to(redirect_uri).await
+        Self::back_to(format!("http://{}/callback", free_address())).await
     }
 
     async fn back_to(redirect_uri: String) -> Self {

@@ -30,6 +30,7 @@ use crate::{
         authserver::LifeState,
         browser::{self, Callback},
         discord::{Person, Reply},
+        network::free_address,
     },
 };
 
@@ -194,11 +195,6 @@ impl Pages {
 /// Digits that are not these.
 fn other_than(digits: &str) -> &'static str {
     if digits.starts_with('0') { "100000" } else { "000000" }
-}
-
-fn free_address() -> SocketAddr {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    free.local_addr().expect("an address")
 }
 
 async fn serve(

@@ -4,7 +4,11 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    ops::Range,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
@@ -18,6 +22,21 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use tokio_rustls::TlsAcceptor;
+
+/// Returns an address of loopback for a server that starts later. Its port lies below those that the kernel
+/// gives to connections, so that none of them takes it meanwhile. Each call returns another one.
+pub fn free_address() -> SocketAddr {
+    const PORTS: Range<u16> = 10_000..30_000;
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let free = PORTS.into_iter().find_map(|_| {
+        // Processes that run side by side begin at different places.
+        let at = std::process::id() + CALLS.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + u16::try_from(at % PORTS.len() as u32).expect("a short number");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        std::net::TcpListener::bind(address).is_ok().then_some(address)
+    });
+    free.expect("a free port")
+}
 
 /// A certificate authority that no system knows.
 pub struct Authority {

@@ -1,11 +1,12 @@
 //! The pages of the listener in Chromium.
 
-use super::{Login, free_port};
+use super::Login;
 use crate::{
     sign_in_pages::real_browser::{ALICE, ALLOW, DENY, shows},
     support::{
         authserver::{AuthServer, Options},
         chromium::Chromium,
+        network::free_address,
         program::Home,
     },
 };
@@ -14,7 +15,7 @@ use crate::{
 async fn in_chromium_login_shows_how_the_sign_in_ended() {
     // The listener has no TLS, so Chromium accepts no certificate.
     let Some(chromium) = Chromium::start(b"").await else { return };
-    let redirect_uri = format!("http://127.0.0.1:{}/callback", free_port());
+    let redirect_uri = format!("http://{}/callback", free_address());
     let redirect_uris = vec![redirect_uri.clone()];
     let server = AuthServer::start(Options { redirect_uris, ..Options::default() }).await;
     let home = Home::new(&server.config_toml_for("acme", &redirect_uri));

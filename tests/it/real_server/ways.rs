@@ -13,6 +13,7 @@ use crate::{
     support::{
         browser,
         discord::Reply,
+        network::free_address,
         oidc::Oidc,
         program::{Home, Running},
     },
@@ -207,7 +208,7 @@ pub(super) async fn by_pages(row: &'static Row) {
 /// As [`by_pages`], at a public name. The server fetches the client's document there and registers
 /// nothing.
 pub(super) async fn by_document(row: &'static Row) {
-    let port = login::free_port();
+    let port = free_address().port();
     let (url, here) = (format!("https://p{port}.bot.example"), format!("http://127.0.0.1:{port}"));
     let site = Site { url, here };
     let cell = at_site(row, "document", port, &site).await;
@@ -236,7 +237,7 @@ async fn through_digits(cell: &Chat, site: &Site) {
 
 /// A bot with public pages on this machine.
 pub(super) async fn with_pages(row: &'static Row, way: &str) -> (Chat, Site) {
-    let port = login::free_port();
+    let port = free_address().port();
     let url = format!("http://127.0.0.1:{port}");
     let site = Site { here: url.clone(), url };
     (at_site(row, way, port, &site).await, site)
